@@ -158,7 +158,11 @@ impl Connection {
             loop_handle.post(Command::CancelAttempt(ticket, id), Urgency::Now);
         }
         // Closes its descriptor before another one may be needed.
-        drop(after.late_wire.take());
+        if let Some(wire) = after.late_wire.take() {
+            if after.resets_late_wire {
+                wire.reset();
+            }
+        }
         if let (true, Some(request)) = (resolve, after.lookup.take()) {
             self.look_up(request);
         }

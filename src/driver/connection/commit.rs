@@ -38,6 +38,8 @@ pub(crate) struct AfterUnlock {
     pub(crate) taken: TakenWire,
     /// A connection that was established too late, or that the machine rejected.
     pub(crate) late_wire: Option<Arc<Wire>>,
+    /// Whether it is reset.
+    pub(crate) resets_late_wire: bool,
     /// State of the finished establishing. It may own a resolver, which is user code.
     establishing: Option<Box<Establishing>>,
     /// Ticket of the attempts and the timer that the event loop is to forget.
@@ -110,8 +112,11 @@ impl ConnectionState {
     ) -> AfterUnlock {
         let late_wire = match (connected, actions.attach) {
             (Some((wire, endpoints)), Some(attach)) => {
+                // An adopted connection was not connected here.
+                let connecting =
+                    if wire.was_adopted() { Timings::default() } else { attach.timings };
                 self.wire.attach(wire);
-                self.info = Some(ConnectedInfo::new(endpoints, attach.timings));
+                self.info = Some(ConnectedInfo::new(endpoints, connecting));
                 None
             }
             (Some((wire, _)), None) if planted!(LeaksLateConnection) => {
@@ -205,6 +210,7 @@ impl ConnectionState {
             acceptance,
             scan_idle: false,
             taken,
+            resets_late_wire: late_wire.as_ref().is_some_and(|wire| self.resets_unattached(wire)),
             late_wire,
             establishing: finished,
             forget,
@@ -239,6 +245,12 @@ impl ConnectionState {
             Some(info) => error.after(Timings { handshake: timings.handshake, ..info.timings() }),
             None => error.after(timings),
         }
+    }
+
+    /// Returns whether a wire that was never attached is to be reset: it was established before it was adopted, and the
+    /// program has aborted the socket.
+    pub(crate) fn resets_unattached(&self, wire: &Wire) -> bool {
+        wire.was_adopted() && self.machine.outcome() == Some(Err(Fault::Aborted))
     }
 
     pub(crate) fn take_idle_slot(&mut self) -> Option<IdleSlot> {

@@ -13,7 +13,7 @@ use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::listen::Registrable;
 use crate::driver::sys::sync::mio::Token;
-use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
+use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};
 use crate::error::Fault;
 use crate::machine::{AttemptId, Background, Input};
 
@@ -130,5 +130,9 @@ impl LoopSource for Connection {
 
     fn on_panic(&self) {
         self.fail_on_unwind();
+    }
+
+    fn resets_attempt(&self, wire: &Wire) -> bool {
+        self.state().resets_unattached(wire)
     }
 }

@@ -79,7 +79,9 @@ impl EventLoop {
         address: SocketAddr,
         mut wire: Arc<Wire>,
     ) {
-        let Some(ticket) = source.accept_attempt(id) else { return wire.cancel_attempt() };
+        let Some(ticket) = source.accept_attempt(id) else {
+            return release_attempt(&*source, &wire);
+        };
         let registry = self.poll.registry();
         let mut registered = Ok(());
         let token = self.slab.insert_with(|token| {
@@ -160,7 +162,7 @@ impl EventLoop {
     fn drop_attempt(&mut self, token: Token) {
         if let Some(LoopEntry::Attempt(attempt)) = self.slab.remove(token) {
             attempt.wire.deregister(self.poll.registry());
-            attempt.wire.cancel_attempt();
+            release_attempt(&*attempt.source, &attempt.wire);
         }
     }
 
@@ -169,5 +171,14 @@ impl EventLoop {
         if self.pending.get(&ticket).is_some_and(is_empty) {
             self.pending.remove(&ticket);
         }
+    }
+}
+
+/// Releases the wire of an attempt that its source does not want any more.
+fn release_attempt(source: &dyn LoopSource, wire: &Wire) {
+    if source.resets_attempt(wire) {
+        wire.reset();
+    } else {
+        wire.cancel_attempt();
     }
 }

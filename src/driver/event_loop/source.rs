@@ -48,6 +48,12 @@ pub(crate) trait LoopSource: fmt::Debug + Send + Sync {
 
     /// Fails, because a panic interrupted work on the source.
     fn on_panic(&self);
+
+    /// Returns whether an attempt that was cancelled ends with a reset: the program aborted an established connection that
+    /// the event loop had not registered yet.
+    fn resets_attempt(&self, _: &Wire) -> bool {
+        false
+    }
 }
 
 /// The index of a source in the list.

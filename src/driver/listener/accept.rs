@@ -14,8 +14,10 @@ use crate::driver::sys::clock;
 use crate::driver::sys::listen::ListenSocket;
 use crate::driver::sys::sync::mio::net::TcpStream;
 use crate::driver::sys::wake::WakeHandle;
+use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
 use crate::error::{Error, ErrorKind, Fault, Result, TimerKind};
 use crate::machine::AcceptorInput;
+use crate::options::SecureTransport;
 
 /// The number of clients in a row that may be gone or refused before a call checks its limit.
 const MAX_TRIES: u32 = 64;
@@ -78,7 +80,19 @@ impl ListenerInner {
         if call.is_counted {
             self.leave_accepters();
         }
+        if let Ok(connection) = &result {
+            self.await_registration(connection);
+        }
         result
+    }
+
+    /// Waits until the event loop has registered a plaintext connection, where it has to do that first. So `accept`
+    /// returns open sockets on every system. A failure is one of the socket.
+    fn await_registration(&self, connection: &Arc<Connection>) {
+        let is_plaintext = self.settings.accepted.socket.secure_transport != SecureTransport::On;
+        if REGISTRATION_IS_PERMANENT && is_plaintext {
+            let _ = connection.opened(None);
+        }
     }
 
     fn accept_call<'a>(
