@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::VERSIONS;
-use super::wire::{self, Wire, machine_config, site};
+use super::site::{address, machine_config, site};
+use super::wire::Wire;
 use crate::TlsOptions;
 use crate::machine::{Actions, Attempt, Endpoints, Fault, Input, Machine, TlsSetup, WriteStep};
 
@@ -39,7 +40,7 @@ fn a_session_that_can_not_begin_fails_the_connect_or_upgrade_with_the_reason() {
     let mut machine = Machine::new(config, now);
     let actions = machine.start(now);
     let Some(Attempt { id, .. }) = actions.attempt else { panic!("{actions:?}") };
-    let result = Ok(Endpoints::new(wire::address(), None));
+    let result = Ok(Endpoints::new(address(), None));
     let actions = machine.handle(Input::Attempted { id, result }, now);
     assert!(actions.attach.is_some() && actions.begin_handshake, "{actions:?}");
     begin(&mut machine, now);

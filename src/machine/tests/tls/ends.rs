@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::VERSIONS;
-use super::wire::{Wire, in_both_roles, machine_config};
+use super::site::{in_both_roles, machine_config};
+use super::wire::Wire;
 use crate::info::Phase;
 use crate::machine::{Background, Fault, Input, ReadStep, RecvEvent, TimerKind};
 

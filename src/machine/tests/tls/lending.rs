@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::VERSIONS;
-use super::wire::{Wire, in_both_roles, machine_config};
+use super::site::{in_both_roles, machine_config};
+use super::wire::Wire;
 use crate::machine::{Fault, Input, Machine, ReadStep, Release, TimerKind, Transmit, WriteStep};
 
 /// A seed for sessions that run the program's code: any odd number.

@@ -10,7 +10,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::VERSIONS;
-use super::wire::{Wire, as_server, client_config, machine_config, server_options, site};
+use super::site::{as_server, client_config, machine_config, server_options, site};
+use super::wire::Wire;
 use crate::info::Phase;
 use crate::machine::{
     Actions, Background, Fault, Machine, RecvBuf, RecvEvent, Release, TimerKind, TlsSetup,

@@ -9,7 +9,8 @@ use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SignatureAlgorithm, SignatureScheme};
 
 use super::VERSIONS;
-use super::wire::{Wire, as_server, client_config, machine_config, server_options, site};
+use super::site::{as_server, client_config, machine_config, server_options, site};
+use super::wire::Wire;
 use crate::machine::TlsSetup;
 use crate::{ClientAuth, Identities, Identity, ServerTlsOptions};
 
