@@ -3,12 +3,14 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
-use socket2::{SockRef, Type};
+use socket2::SockRef;
 
 use super::dial::{self, DialResult};
 use crate::driver::sys::connecting::apply_options;
-use crate::driver::sys::errno::{is_not_a_socket, os_code};
-use crate::driver::sys::socket::{forbid_signals, has_failed, has_pending_error, is_listening};
+use crate::driver::sys::errno::os_code;
+use crate::driver::sys::socket::{
+    describe_other, forbid_signals, has_failed, has_pending_error, is_listening,
+};
 use crate::driver::sys::sync::mio;
 use crate::driver::sys::wire::Wire;
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -27,7 +29,12 @@ impl AdoptedStream {
     /// if the connection is over.
     pub(crate) fn new(stream: TcpStream, options: &TcpOptions) -> Result<(Self, SocketAddr)> {
         let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
-        if let Some(other) = describe_non_connection(&stream).map_err(failed)? {
+        let socket = SockRef::from(&stream);
+        let other = match describe_other(&socket).map_err(failed)? {
+            None if is_listening(&socket) == Some(true) => Some("a listening socket".to_owned()),
+            other => other,
+        };
+        if let Some(other) = other {
             let message =
                 format!("cannot adopt the descriptor: it is {other}, not a TCP connection");
             return Err(Error::with_message(ErrorKind::InvalidState, message));
@@ -87,32 +94,6 @@ fn peer(stream: &TcpStream) -> Result<AdoptedPeer> {
             Ok(AdoptedPeer { remote, both_ended: !has_pending_error(stream) })
         }
     }
-}
-
-/// Describes a descriptor that is not a TCP socket, or that is a listener. Returns `None` for other TCP sockets,
-/// connected or not.
-fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
-    let socket = SockRef::from(stream);
-    let socket_type = match socket.r#type() {
-        Ok(socket_type) => socket_type,
-        Err(error) if is_not_a_socket(&error) => return Ok(Some("not a socket".to_owned())),
-        Err(error) => return Err(error),
-    };
-    let local = socket.local_addr()?;
-    let of_ip = local.is_ipv4() || local.is_ipv6();
-    Ok(if local.is_unix() {
-        Some("a Unix-domain socket".to_owned())
-    } else if !of_ip {
-        Some(format!("a socket of address family {}", local.family()))
-    } else if socket_type == Type::DGRAM {
-        Some("a UDP socket".to_owned())
-    } else if socket_type != Type::STREAM {
-        Some("a socket of another type than a stream".to_owned())
-    } else if is_listening(&socket) == Some(true) {
-        Some("a listening socket".to_owned())
-    } else {
-        None
-    })
 }
 
 /// Checks that a connection that is over still has unread data, and returns an unspecified address for the peer. After

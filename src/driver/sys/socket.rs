@@ -3,7 +3,9 @@
 use std::io;
 use std::net::TcpStream;
 
-use socket2::SockRef;
+use socket2::{SockRef, Type};
+
+use super::errno::is_not_a_socket;
 
 /// Prevents SIGPIPE on Apple's systems, where that is a socket option and not a flag of each call. Sockets that the
 /// crate opens already have the option set.
@@ -12,6 +14,28 @@ pub(crate) fn forbid_signals(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_nosigpipe(true)?;
     let _ = socket;
     Ok(())
+}
+
+/// Describes a descriptor that is not a TCP socket. Returns `None` for a TCP socket, connected, listening or neither.
+pub(crate) fn describe_other(socket: &SockRef<'_>) -> io::Result<Option<String>> {
+    let socket_type = match socket.r#type() {
+        Ok(socket_type) => socket_type,
+        Err(error) if is_not_a_socket(&error) => return Ok(Some("not a socket".to_owned())),
+        Err(error) => return Err(error),
+    };
+    let local = socket.local_addr()?;
+    let of_ip = local.is_ipv4() || local.is_ipv6();
+    Ok(if local.is_unix() {
+        Some("a Unix-domain socket".to_owned())
+    } else if !of_ip {
+        Some(format!("a socket of address family {}", local.family()))
+    } else if socket_type == Type::DGRAM {
+        Some("a UDP socket".to_owned())
+    } else if socket_type != Type::STREAM {
+        Some("a socket of another type than a stream".to_owned())
+    } else {
+        None
+    })
 }
 
 /// Returns whether a socket is a listener. `None` if the system does not report it.

@@ -7,8 +7,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::BindOptions;
 use crate::driver::sys::connecting::apply_options;
-use crate::driver::sys::errno::{is_not_a_socket, os_code};
-use crate::driver::sys::socket::is_listening;
+use crate::driver::sys::errno::os_code;
+use crate::driver::sys::socket::{describe_other, is_listening};
 use crate::driver::sys::sync::mio::net::TcpListener;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::options::TcpOptions;
@@ -63,7 +63,13 @@ pub(super) fn stop(listener: &TcpListener) {
 pub(super) fn adopt(listener: std::net::TcpListener, tcp: &TcpOptions) -> Result<TcpListener> {
     let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
     let socket = SockRef::from(&listener);
-    if let Some(other) = describe_other(&socket).map_err(failed)? {
+    let other = match describe_other(&socket).map_err(failed)? {
+        None if is_listening(&socket) == Some(false) => {
+            Some("a socket that does not listen".to_owned())
+        }
+        other => other,
+    };
+    if let Some(other) = other {
         let message = format!("cannot adopt the descriptor: it is {other}, not a TCP listener");
         return Err(Error::with_message(ErrorKind::InvalidState, message));
     }
@@ -74,28 +80,4 @@ pub(super) fn adopt(listener: std::net::TcpListener, tcp: &TcpOptions) -> Result
     };
     set().map_err(failed)?;
     Ok(TcpListener::from_std(listener))
-}
-
-/// Describes a descriptor that is not a TCP listener.
-fn describe_other(socket: &SockRef<'_>) -> io::Result<Option<String>> {
-    let socket_type = match socket.r#type() {
-        Ok(socket_type) => socket_type,
-        Err(error) if is_not_a_socket(&error) => return Ok(Some("not a socket".to_owned())),
-        Err(error) => return Err(error),
-    };
-    let local = socket.local_addr()?;
-    let of_ip = local.is_ipv4() || local.is_ipv6();
-    Ok(if local.is_unix() {
-        Some("a Unix-domain socket".to_owned())
-    } else if !of_ip {
-        Some(format!("a socket of address family {}", local.family()))
-    } else if socket_type == Type::DGRAM {
-        Some("a UDP socket".to_owned())
-    } else if socket_type != Type::STREAM {
-        Some("a socket of another type than a stream".to_owned())
-    } else if !is_listening(socket).unwrap_or(true) {
-        Some("a socket that does not listen".to_owned())
-    } else {
-        None
-    })
 }
