@@ -9,19 +9,22 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+mod attempt;
 mod fault;
 mod kind;
 mod message;
 #[cfg(test)]
 mod tests;
+mod tls_failure;
 
 use crate::timings::Timings;
 
+pub use self::attempt::Attempt;
 pub use self::fault::{FailedAttempt, Fault, Step, TimerKind};
 pub use self::kind::ErrorKind;
 pub(crate) use self::message::{DENIED_MESSAGE, DenialText};
+pub use self::tls_failure::TlsFailure;
 
 /// The result type of every fallible call of this crate, except [`Read`](io::Read) and [`Write`](io::Write).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -70,6 +73,7 @@ struct Inner {
     io_kind: io::ErrorKind,
     step: Option<Step>,
     timings: Option<Timings>,
+    tls_failure: Option<TlsFailure>,
     source: Option<Cause>,
     attempts: Vec<Attempt>,
 }
@@ -129,8 +133,7 @@ impl Error {
     /// end of an established connection, as [`Socket::closed`](crate::Socket::closed) returns it, has none.
     ///
     /// ```
-    /// use std::time::Duration;
-    /// use sockeye::{SocketOptions, Step};
+    ///     /// use sockeye::{SocketOptions, Step};
     ///
     /// # let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// # let address = silent.local_addr()?;
@@ -151,8 +154,7 @@ impl Error {
     /// Includes the failed step. Steps that were not reached are zero. Excludes the wait for a slot.
     ///
     /// ```
-    /// use std::time::Duration;
-    /// use sockeye::{SocketOptions, Step};
+    ///     /// use sockeye::{SocketOptions, Step};
     ///
     /// # let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// # let address = silent.local_addr()?;
@@ -169,6 +171,21 @@ impl Error {
     #[must_use]
     pub fn timings(&self) -> Option<Timings> {
         self.inner.timings
+    }
+
+    /// Returns the kind of a TLS failure. `None` unless this error's kind is [`Tls`](ErrorKind::Tls).
+    ///
+    /// ```no_run
+    /// use sockeye::{SecureTransport, SocketOptions, TlsFailure};
+    ///
+    /// let options = SocketOptions::new().secure_transport(SecureTransport::On);
+    /// let error = sockeye::connect_with("expired.badssl.com:443", options)?.opened().unwrap_err();
+    /// assert_eq!(error.tls_failure(), Some(TlsFailure::CertificateExpired));
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    pub fn tls_failure(&self) -> Option<TlsFailure> {
+        self.inner.tls_failure
     }
 
     /// Returns the error inside an [`io::Error`] that came from this crate.
@@ -229,6 +246,7 @@ impl Error {
 
     /// Creates the error of a connection whose TLS failed. During a handshake, `requested` is the peer.
     pub(crate) fn from_tls(
+        failure: TlsFailure,
         message: &str,
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
         requested: Option<&dyn fmt::Display>,
@@ -238,6 +256,7 @@ impl Error {
             None => message.to_owned(),
         };
         Error::build(Inner {
+            tls_failure: Some(failure),
             source: source.map(|source| Cause::Tls(source.into())),
             ..Inner::new(ErrorKind::Tls, message)
         })
@@ -336,6 +355,7 @@ impl Inner {
             io_kind: kind.io_kind(),
             step: None,
             timings: None,
+            tls_failure: None,
             source: None,
             attempts: Vec::new(),
         }
@@ -422,51 +442,6 @@ impl From<io::Error> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::new(error.inner.io_kind, error)
-    }
-}
-
-/// One connection attempt: its address and its error.
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    address: SocketAddr,
-    error: Error,
-    elapsed: Duration,
-}
-
-impl Attempt {
-    /// Returns the address that was dialled.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Returns the error of this attempt.
-    #[must_use]
-    pub fn error(&self) -> &Error {
-        &self.error
-    }
-
-    /// Returns how long the attempt lasted: from its beginning until it failed, or until the whole connection did.
-    /// Zero for an address that was not dialled.
-    ///
-    /// ```no_run
-    /// let socket = sockeye::connect("example.com:443")?;
-    /// if let Err(error) = socket.opened() {
-    ///     for attempt in error.attempts() {
-    ///         eprintln!("{attempt}, after {:?}", attempt.elapsed());
-    ///     }
-    /// }
-    /// # Ok::<(), sockeye::Error>(())
-    /// ```
-    #[must_use]
-    pub fn elapsed(&self) -> Duration {
-        self.elapsed
-    }
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.address, self.error)
     }
 }
 

@@ -96,7 +96,7 @@ pub use driver::sys::shuttle as model;
 pub use address::SocketAddress;
 pub use driver::Descriptor;
 pub use egress::{EgressRules, IngressRules};
-pub use error::{Attempt, Error, ErrorKind, Result, Step};
+pub use error::{Attempt, Error, ErrorKind, Result, Step, TlsFailure};
 pub use info::{ConnectorStats, Health, ListenerStats, Phase, SocketInfo, Stats, Timings};
 pub use options::{AcceptWhen, Keepalive, SecureTransport, SocketOptions, TcpOptions};
 pub use resolver::Resolver;
@@ -105,8 +105,8 @@ pub use socket::{
     Socket, Writer, connect, connect_with, listen, listen_with,
 };
 pub use tls::{
-    ClientAuth, Identities, Identity, PeerCertificates, ServerTlsOptions, TlsInfo, TlsOptions,
-    TlsVersion,
+    ClientAuth, EchStatus, Identities, Identity, PeerCertificates, RevocationPolicy, Roots,
+    ServerTlsOptions, TlsInfo, TlsOptions, TlsVersion,
 };
 
 /// The README, whose examples are tests.

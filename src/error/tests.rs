@@ -120,7 +120,8 @@ fn no_error_of_a_connection_repeats_itself() {
     }
     for failure in every_failure() {
         for requested in [None, Some(&"example.com:443" as &dyn fmt::Display)] {
-            let error = Error::from_tls(failure.message(), failure.source(), requested);
+            let error =
+                Error::from_tls(failure.kind(), failure.message(), failure.source(), requested);
             check_no_repetition(&error);
         }
     }

@@ -31,7 +31,9 @@ use super::recv_queue::{RecvBuf, RecvQueue};
 use super::send_queue::SendQueue;
 use crate::info::Negotiated;
 use crate::panic;
-use crate::tls::{Failure, Hello, Role, ServerLeaf, TlsInfo, TlsSetup, TlsVersion};
+use crate::tls::{
+    EchStatus, Failure, Hello, NegotiatedParts, Role, ServerLeaf, TlsInfo, TlsSetup, TlsVersion,
+};
 
 /// The maximum overhead of a record, in bytes: header, explicit nonce, type and tag.
 const RECORD_OVERHEAD: usize = 64;
@@ -90,6 +92,7 @@ pub(super) struct Session {
 struct Terms {
     role: Role,
     require_close_notify: bool,
+    offers_ech: bool,
     /// The maximum size of unprocessed input during the handshake, in bytes.
     max_handshake_input: usize,
 }
@@ -226,7 +229,8 @@ impl Session {
     /// Fails the session if more arrived without data than any legitimate peer sends.
     pub(super) fn bound_flood(&mut self, now: Instant) {
         if self.flood.is_flood(now) {
-            self.fail(Failure::with_message("the peer sent too many records without data"));
+            let peer = self.terms.role.peer().name();
+            self.fail(Failure::misbehaved(format!("{peer} sent too many records without data")));
         }
     }
 
@@ -340,8 +344,21 @@ impl Session {
             Role::Client => ServerLeaf::Peer,
             Role::Server => ServerLeaf::Own(hello.and_then(|hello| hello.leaf.clone())),
         };
+        let group = connection.negotiated_key_exchange_group();
         Some(Negotiated {
-            tls: TlsInfo::new(version, suite, certificates.to_vec(), resumed, server_leaf),
+            tls: TlsInfo::new(NegotiatedParts {
+                version,
+                suite,
+                group: group.map(|group| group.name().into()),
+                certificates: certificates.to_vec(),
+                resumed,
+                // If the server rejects it, rustls fails the handshake.
+                ech: match self.terms.offers_ech {
+                    true => EchStatus::Accepted,
+                    false => EchStatus::NotOffered,
+                },
+                server_leaf,
+            }),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             server_name: hello.and_then(|hello| hello.server_name.clone()),
             handshake: self.handshake,
@@ -383,6 +400,7 @@ impl Terms {
         Terms {
             role: setup.role(),
             require_close_notify: setup.require_close_notify(),
+            offers_ech: setup.offers_ech(),
             max_handshake_input: match (setup.role(), setup.may_ask_for_certificate()) {
                 (Role::Client, _) => MAX_RECV_QUEUE,
                 (Role::Server, true) => MAX_CLIENT_CERTIFICATES,

@@ -7,11 +7,11 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::hello::with_current;
 use super::peer_certificates::{Verifier, run_verifiers};
-use super::verify::{check_not_tangled, explain_untrusted};
+use super::untrusted::{check_not_tangled, explain_signature, explain_untrusted};
 
 /// A verifier of clients. Beyond webpki it refuses certificates that allow too many paths, and those that a check of
 /// the program refuses.
@@ -20,6 +20,8 @@ use super::verify::{check_not_tangled, explain_untrusted};
 /// certificate that was seen elsewhere.
 pub(super) struct VerifyingClients {
     pub(super) webpki: Arc<dyn ClientCertVerifier>,
+    /// The roots of `webpki`.
+    pub(super) roots: Arc<RootCertStore>,
     pub(super) verifiers: Vec<Arc<Verifier>>,
     pub(super) provider: Arc<CryptoProvider>,
 }
@@ -47,7 +49,7 @@ impl ClientCertVerifier for VerifyingClients {
         let verified = self
             .webpki
             .verify_client_cert(end_entity, intermediates, now)
-            .map_err(|error| explain_untrusted(error, end_entity, intermediates))?;
+            .map_err(|error| explain_untrusted(error, end_entity, intermediates, &self.roots))?;
         if !self.verifiers.is_empty() {
             let chain = intermediates.iter().map(|it| it.clone().into_owned()).collect();
             with_current(|hello| hello.client_chain = chain);
@@ -61,7 +63,8 @@ impl ClientCertVerifier for VerifyingClients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let valid = self.webpki.verify_tls12_signature(message, cert, dss)?;
+        let valid = self.webpki.verify_tls12_signature(message, cert, dss);
+        let valid = valid.map_err(|error| explain_signature(error, cert))?;
         self.run_verifiers(cert)?;
         Ok(valid)
     }
@@ -72,7 +75,8 @@ impl ClientCertVerifier for VerifyingClients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let valid = self.webpki.verify_tls13_signature(message, cert, dss)?;
+        let valid = self.webpki.verify_tls13_signature(message, cert, dss);
+        let valid = valid.map_err(|error| explain_signature(error, cert))?;
         self.run_verifiers(cert)?;
         Ok(valid)
     }

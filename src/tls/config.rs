@@ -7,18 +7,24 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, KeyLogFile, RootCertStore};
+use rustls::{ClientConfig, KeyLogFile};
 
+use super::ech;
+#[cfg(feature = "platform-verifier")]
+use super::platform_verifier;
 use super::provider::provider;
+use super::revocation::check_revocation_lists;
+#[cfg(feature = "platform-verifier")]
+use super::roots::Roots;
+use super::roots::{RevocationPolicy, root_store};
 use super::session_cache::SessionCache;
-use super::settings::{CLIENT_CERTIFICATE, Settings};
-use super::verify::{AcceptAnyVerifier, DiagnosingVerifier};
+use super::settings::{ClientIdentity, Hook, Settings, Trust};
+use super::verify::{ChainCheck, ServerVerifier};
 use crate::error::{Error, Result};
 use crate::process::PerProcess;
 
@@ -34,53 +40,72 @@ fn build(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<ClientCo
     let provider_error = |error| {
         Error::invalid_options(format!("the installed cryptography can't be used: {error}"))
     };
-    let builder = ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(SystemClock))
-        .with_safe_default_protocol_versions()
-        .map_err(provider_error)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier(settings, provider)?);
+    let (restricted, versions) = settings.parameters.apply(provider)?;
+    let builder = ClientConfig::builder_with_details(restricted, Arc::new(SystemClock));
+    let builder = match &settings.ech_config_list {
+        None => builder.with_protocol_versions(&versions),
+        Some(list) => builder.with_ech(ech::mode(list)?),
+    }
+    .map_err(provider_error)?
+    .dangerous()
+    .with_custom_certificate_verifier(Arc::new(verifier(&settings.trust, provider)?));
     let mut config = match &settings.client_auth {
         None => builder.with_no_client_auth(),
-        Some(auth) => {
-            let key = auth.certified_key(provider, CLIENT_CERTIFICATE)?;
+        Some(ClientIdentity(identity)) => {
+            let key = CertifiedKey::clone(&identity.certified(provider)?.key);
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
         }
     };
     config.alpn_protocols.clone_from(&settings.alpn);
-    config.resumption = Resumption::store(Arc::new(SessionCache::new()));
+    config.resumption = match settings.no_resumption {
+        true => Resumption::disabled(),
+        false => Resumption::store(Arc::new(SessionCache::new())),
+    };
     if settings.key_log {
         config.key_log = Arc::new(KeyLogFile::new());
     }
     Ok(config)
 }
 
-fn verifier(
-    settings: &Settings,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>> {
-    if settings.accept_invalid_certs {
-        return Ok(Arc::new(AcceptAnyVerifier::new(provider.signature_verification_algorithms)));
+fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<ServerVerifier> {
+    let checks_nothing = trust.accept_invalid_certs || trust.replacement.is_some();
+    let chain = match (&*trust.only, checks_nothing) {
+        (_, true) => ChainCheck::Nothing,
+        ([], false) => chain_check(trust, provider)?,
+        (only, false) => ChainCheck::Only(only.to_vec()),
+    };
+    let verifiers = trust.replacement.iter().chain(&trust.verifiers);
+    Ok(ServerVerifier {
+        chain,
+        pins: trust.pins.clone(),
+        verifiers: verifiers.map(|Hook(verify)| Arc::clone(verify)).collect(),
+        provider: Arc::clone(provider),
+    })
+}
+
+fn chain_check(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<ChainCheck> {
+    #[cfg(feature = "platform-verifier")]
+    if trust.roots == Roots::Platform {
+        if let Some(verifier) = platform_verifier::verifier(provider, &trust.added_roots)? {
+            return Ok(ChainCheck::System(verifier));
+        }
     }
-    let mut roots = RootCertStore::empty();
-    if !settings.only_added_roots {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    for root in &settings.roots {
-        roots.add(root.clone()).map_err(|error| {
-            Error::invalid_options(format!("an added root can't be used: {error}"))
-        })?;
-    }
-    if roots.is_empty() {
-        return Err(Error::invalid_options(
-            "no roots to trust: only_added_roots is set, and none was added",
-        ));
-    }
-    let roots = Arc::new(roots);
-    let webpki =
+    let roots = Arc::new(root_store(trust.roots, &trust.added_roots)?);
+    check_revocation_lists(&trust.crls, provider)?;
+    let builder =
         WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| Error::invalid_options(format!("the roots can't be used: {error}")))?;
-    Ok(Arc::new(DiagnosingVerifier::new(webpki, roots)))
+            .with_crls(trust.crls.iter().cloned());
+    let builder = match trust.revocation {
+        RevocationPolicy::Chain => builder.enforce_revocation_expiration(),
+        RevocationPolicy::Leaf => {
+            builder.enforce_revocation_expiration().only_check_end_entity_revocation()
+        }
+        RevocationPolicy::AllowUnknown => builder.allow_unknown_revocation_status(),
+    };
+    let webpki = builder
+        .build()
+        .map_err(|error| Error::invalid_options(format!("the roots can't be used: {error}")))?;
+    Ok(ChainCheck::WebPki { webpki, roots, any_name: trust.accept_any_name })
 }
 
 /// The clock for certificate validity. If the system clock is before 1970, the handshake fails; rustls' own
@@ -256,7 +281,8 @@ mod tests {
         let get = |number: usize| {
             let alpn = vec![number.to_string().into_bytes()];
             // Loading the roots would make the test slow.
-            let settings = Settings { alpn, accept_invalid_certs: true, ..Settings::default() };
+            let trust = Trust { accept_invalid_certs: true, ..Trust::default() };
+            let settings = Settings { alpn, trust, ..Settings::default() };
             shared.get(&Arc::new(settings), Arc::clone(&ring)).unwrap()
         };
         let first: Vec<_> = (0..MAX_CACHED).map(get).collect();

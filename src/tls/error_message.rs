@@ -5,23 +5,24 @@
 
 use std::borrow::Cow;
 
-use rustls::pki_types::ServerName;
 use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
+    AlertDescription, CertificateError, Error, HandshakeType, InvalidMessage, PeerIncompatible,
     PeerMisbehaved,
 };
 
 use super::alert;
-use super::calendar::utc;
+use super::certificate_message::{MAX_NAMES, explain_certificate};
 use super::der::sanitize_text;
+use super::failure_kind::{Stage, failure_kind};
 use super::hello::Hello;
 use super::not_tls::describe_plaintext;
 use super::role::Role;
-use super::verify::{UntrustedReason, is_authority_as_server};
+use crate::error::TlsFailure;
 
 /// The cause of a TLS failure: a message, and the rustls error if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
+    kind: TlsFailure,
     message: Cow<'static, str>,
     error: Option<Error>,
 }
@@ -29,12 +30,18 @@ pub(crate) struct Failure {
 impl Failure {
     /// Creates the failure for an error of rustls. `peer` is the role of the other side.
     pub(crate) fn new(error: Error, peer: Role, stage: Stage) -> Self {
-        Failure { message: error_message(&error, peer, stage).into(), error: Some(error) }
+        let message = error_message(&error, peer, stage).into();
+        Failure { kind: failure_kind(&error, peer, stage), message, error: Some(shortened(error)) }
     }
 
     /// Creates a failure that did not come from rustls.
     pub(crate) fn with_message(message: impl Into<Cow<'static, str>>) -> Self {
-        Failure { message: message.into(), error: None }
+        Failure { kind: TlsFailure::Other, message: message.into(), error: None }
+    }
+
+    /// Creates the failure for something that the peer must not do, and that rustls permits.
+    pub(crate) fn misbehaved(message: impl Into<Cow<'static, str>>) -> Self {
+        Failure { kind: TlsFailure::PeerMisbehaved, ..Failure::with_message(message) }
     }
 
     /// Creates the failure for a FIN that the peer sent before the handshake was complete.
@@ -49,7 +56,7 @@ impl Failure {
     pub(crate) fn not_tls(error: Error, peer: Role, input: &[u8]) -> Self {
         match (peer, describe_plaintext(input)) {
             (Role::Client, Some(message)) => {
-                Failure { message: message.into(), error: Some(error) }
+                Failure { kind: TlsFailure::NotTls, message: message.into(), error: Some(error) }
             }
             (Role::Client, None) => Failure::new(error, peer, Stage::Data),
             (Role::Server, _) => Failure::new(error, peer, Stage::Handshake),
@@ -73,6 +80,10 @@ impl Failure {
         })
     }
 
+    pub(crate) fn kind(&self) -> TlsFailure {
+        self.kind
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -83,41 +94,38 @@ impl Failure {
     }
 }
 
-/// The phase in which a failure happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Stage {
-    /// Before this side completed the handshake.
-    Handshake,
-    /// After the handshake. In TLS 1.3, a server refuses the client's certificate only then.
-    Data,
-}
-
-impl Stage {
-    /// Returns the name of the peer, which has this role.
-    fn name(self, peer: Role) -> &'static str {
-        match self {
-            Stage::Handshake => peer.name(),
-            Stage::Data => "the peer",
+/// Cuts what an error quotes of the peer, so that a person who prints the chain of errors is not flooded.
+fn shortened(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            expected,
+            mut presented,
+        }) => {
+            presented.truncate(MAX_NAMES);
+            presented.iter_mut().for_each(|name| *name = sanitize_text(name));
+            CertificateError::NotValidForNameContext { expected, presented }.into()
         }
+        Error::PeerIncompatible(PeerIncompatible::ServerRejectedEncryptedClientHello(_)) => {
+            PeerIncompatible::ServerRejectedEncryptedClientHello(None).into()
+        }
+        error => error,
     }
 }
 
 /// Returns the message for an error: lower case, without a full stop.
 pub(crate) fn error_message(error: &Error, role: Role, stage: Stage) -> String {
-    let peer = stage.name(role);
+    let peer = role.name();
     match error {
         Error::InvalidCertificate(error) => explain_certificate(error, role),
         Error::AlertReceived(alert) => explain_alert(*alert, role, stage),
         Error::InvalidMessage(fault) => explain_message(*fault, role, stage),
         Error::PeerIncompatible(fault) => explain_incompatible(fault, role),
-        Error::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
-            String::from("the handshake was tampered with: TLS 1.3 was removed from the offer")
-        }
-        Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
-            String::from("the server chose an application protocol that was not offered")
-        }
-        Error::PeerMisbehaved(_) => format!("{peer} violated the TLS protocol"),
+        Error::PeerMisbehaved(fault) => explain_misbehaviour(fault, peer),
         Error::InappropriateMessage { .. } => format!("{peer} sent a TLS record out of turn"),
+        Error::InappropriateHandshakeMessage {
+            got_type: HandshakeType::ClientHello | HandshakeType::HelloRequest,
+            ..
+        } if stage == Stage::Data => wants_renegotiation(peer),
         Error::InappropriateHandshakeMessage { .. } => {
             format!("{peer} sent a handshake message out of turn")
         }
@@ -132,6 +140,12 @@ pub(crate) fn error_message(error: &Error, role: Role, stage: Stage) -> String {
         Error::FailedToGetCurrentTime => {
             String::from("the current time is unknown: is this system's clock set?")
         }
+        Error::InvalidCertRevocationList(_) => format!(
+            "{peer}'s certificate may have been revoked: a revocation list for it can't be used"
+        ),
+        Error::InvalidEncryptedClientHello(_) => String::from(
+            "the server name can't be hidden by Encrypted Client Hello: it is not a DNS name",
+        ),
         Error::FailedToGetRandomBytes => String::from("this system gave no random bytes"),
         Error::BadMaxFragmentSize => {
             String::from("max_fragment_size of the rustls configuration is out of range")
@@ -141,107 +155,49 @@ pub(crate) fn error_message(error: &Error, role: Role, stage: Stage) -> String {
     }
 }
 
-fn explain_certificate(error: &CertificateError, owner: Role) -> String {
-    let owners = owner.name();
-    let what = match error {
-        CertificateError::UnknownIssuer => "is from an authority that is not trusted",
-        CertificateError::Expired => "has expired",
-        CertificateError::ExpiredContext { time, not_after } => {
-            let (until, now) = (utc(*not_after), utc(*time));
-            return format!(
-                "{owners}'s certificate has expired: it was valid until {until}, and this \
-                 system's clock says {now}"
-            );
-        }
-        CertificateError::NotValidYet => "is not valid yet",
-        CertificateError::NotValidYetContext { time, not_before } => {
-            let (from, now) = (utc(*not_before), utc(*time));
-            return format!(
-                "{owners}'s certificate is not valid yet: it is valid from {from} on, and this \
-                 system's clock says {now}"
-            );
-        }
-        CertificateError::NotValidForName => "is for another name",
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            return explain_name(expected, presented);
-        }
-        CertificateError::Revoked => "has been revoked",
-        CertificateError::UnknownRevocationStatus => "has an unknown revocation status",
-        CertificateError::ExpiredRevocationList
-        | CertificateError::ExpiredRevocationListContext { .. } => {
-            "may have been revoked: the revocation list has expired"
-        }
-        CertificateError::InvalidOcspResponse => "has an invalid OCSP response",
-        CertificateError::BadSignature => "does not match a signature by its issuer or its key",
-        #[allow(deprecated)] // rustls still creates it in some cases.
-        CertificateError::UnsupportedSignatureAlgorithm
-        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "uses an unsupported signature algorithm"
-        }
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            match owner {
-                Role::Server => "is not meant for servers",
-                Role::Client => "is not meant for clients",
-            }
-        }
-        CertificateError::BadEncoding => "is not well-formed",
-        CertificateError::UnhandledCriticalExtension => {
-            "has a critical extension that is not supported"
-        }
-        CertificateError::ApplicationVerificationFailure => {
-            "is refused by the verifier of this program"
-        }
-        CertificateError::Other(OtherError(error)) => {
-            if let Some(untrusted) = error.downcast_ref::<UntrustedReason>() {
-                return untrusted.describe(owner);
-            }
-            match (is_authority_as_server(error.as_ref()), owner) {
-                (true, Role::Server) => {
-                    "is an authority's (CA:TRUE), and so can't be a server's own"
-                }
-                (true, Role::Client) => {
-                    "is an authority's (CA:TRUE), and so can't be a client's own"
-                }
-                (false, _) => return format!("{owners}'s certificate is refused: {error}"),
-            }
-        }
-        _ => "is refused",
-    };
-    format!("{owners}'s certificate {what}")
+fn wants_renegotiation(peer: &str) -> String {
+    format!(
+        "{peer} asked for renegotiation, which is not supported: if it wants a client certificate, \
+         let it ask at the beginning"
+    )
 }
 
-fn explain_name(expected: &ServerName<'_>, presented: &[String]) -> String {
-    let sort = match expected {
-        ServerName::IpAddress(_) => "address",
-        _ => "name",
-    };
-    let mut message =
-        format!("the server's certificate is not for the {sort} {}", expected.to_str());
-    if presented.is_empty() {
-        message.push_str(" nor for any other name");
-        return message;
-    }
-    message.push_str(" but for ");
-    for (place, name) in presented.iter().take(MAX_NAMES).enumerate() {
-        if place > 0 {
-            message.push_str(", ");
+fn explain_misbehaviour(fault: &PeerMisbehaved, peer: &str) -> String {
+    let did = match fault {
+        PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported => {
+            return String::from(
+                "the handshake was tampered with: TLS 1.3 was removed from the offer",
+            );
         }
-        message.push_str(&sanitize_text(bare_name(name)));
-    }
-    if presented.len() > MAX_NAMES {
-        message.push_str(&format!(" and {} more", presented.len() - MAX_NAMES));
-    }
-    message
-}
-
-/// Strips the `Debug` format in which webpki gives names: `DnsName("a.test")`, `IpAddress(192.0.2.1)`.
-fn bare_name(debugged: &str) -> &str {
-    let inside = |before, after| debugged.strip_prefix(before)?.strip_suffix(after);
-    inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")")).unwrap_or(debugged)
+        PeerMisbehaved::TooManyRenegotiationRequests => return wants_renegotiation(peer),
+        PeerMisbehaved::SelectedUnofferedApplicationProtocol => {
+            "chose an application protocol that was not offered"
+        }
+        PeerMisbehaved::TooManyKeyUpdateRequests => "asked for new keys too often",
+        PeerMisbehaved::TooManyEmptyFragments => "sent too many empty records",
+        PeerMisbehaved::TooManyWarningAlertsReceived => "sent too many warnings",
+        PeerMisbehaved::TooMuchEarlyDataReceived => "sent too much early data",
+        PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme
+        | PeerMisbehaved::SignedKxWithWrongAlgorithm => {
+            "signed the handshake with an algorithm that was not offered"
+        }
+        PeerMisbehaved::SelectedUnofferedCipherSuite
+        | PeerMisbehaved::SelectedUnusableCipherSuiteForVersion => {
+            "chose a cipher suite that was not offered"
+        }
+        PeerMisbehaved::SelectedUnofferedKxGroup
+        | PeerMisbehaved::IllegalHelloRetryRequestWithUnofferedNamedGroup => {
+            "chose a key exchange that was not offered"
+        }
+        PeerMisbehaved::InvalidKeyShare => "sent an invalid key share",
+        PeerMisbehaved::IncorrectBinder => "resumed a session without its secret",
+        _ => "violated the TLS protocol",
+    };
+    format!("{peer} {did}")
 }
 
 fn explain_message(fault: InvalidMessage, peer: Role, stage: Stage) -> String {
+    let name = peer.name();
     match (fault, stage) {
         // rustls read the first bytes of plaintext as a record header.
         (
@@ -254,9 +210,16 @@ fn explain_message(fault: InvalidMessage, peer: Role, stage: Stage) -> String {
             }
             Role::Client => "the client did not begin with TLS",
         }),
-        (_, stage) => {
-            format!("{} sent a malformed TLS message", stage.name(peer))
+        (InvalidMessage::CertificatePayloadTooLarge, _) => {
+            format!("{name} sent certificates that are too long")
         }
+        (InvalidMessage::HandshakePayloadTooLarge, _) => {
+            format!("{name} sent a handshake message that is too long")
+        }
+        (InvalidMessage::MessageTooLarge, _) => {
+            format!("{name} sent a TLS record that is too long")
+        }
+        _ => format!("{name} sent a malformed TLS message"),
     }
 }
 
@@ -285,6 +248,12 @@ fn explain_incompatible(fault: &PeerIncompatible, peer: Role) -> String {
                 peer.name()
             );
         }
+        PeerIncompatible::ServerRejectedEncryptedClientHello(_) => {
+            return format!(
+                "{} rejected Encrypted Client Hello: the ECHConfigList is out of date",
+                peer.name()
+            );
+        }
         _ => return format!("{}'s TLS settings and this side's are incompatible", peer.name()),
     };
     String::from(what)
@@ -294,16 +263,14 @@ fn explain_alert(alert: AlertDescription, peer: Role, stage: Stage) -> String {
     let did = match (stage, peer) {
         (Stage::Handshake, Role::Server) => "the server ended the handshake",
         (Stage::Handshake, Role::Client) => "the client ended the handshake",
-        (Stage::Data, _) => "the peer ended the connection",
+        (Stage::Data, Role::Server) => "the server ended the connection",
+        (Stage::Data, Role::Client) => "the client ended the connection",
     };
     match alert::explain(alert, peer) {
         Some((name, why)) => format!("{did}: {why} (alert {name})"),
         None => format!("{did} (alert {})", u8::from(alert)),
     }
 }
-
-/// The maximum number of a certificate's names in a message.
-const MAX_NAMES: usize = 4;
 
 #[cfg(test)]
 pub(crate) use self::tests::every_failure;

@@ -8,13 +8,13 @@ use std::time::SystemTime;
 use once_cell::race::OnceBox;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use super::hello::normalize_server_name;
 use super::leaf_details::LeafDetails;
-use super::pem::{self, ChainAndKey};
+use super::pem::ChainAndKey;
 use super::provider::provider;
+use super::subject_key::SubjectKey;
 use crate::error::{Error, Result};
 
 /// A certificate chain and its private key, checked to belong together. Cheap to clone. `Debug` prints names and
@@ -54,20 +54,25 @@ impl Identity {
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions), with a message for each fault and the number of the
     /// certificate, counted from 1. If no crypto provider is available yet, the key is checked when it is first used.
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
-        let source = ChainAndKey::from_pem(chain.as_ref(), key.as_ref())?;
+        Identity::from_source(ChainAndKey::from_pem(chain.as_ref(), key.as_ref())?, LEAF)
+    }
+
+    /// Checks a chain and its key, whose leaf messages call `what`.
+    pub(super) fn from_source(source: ChainAndKey, what: &str) -> Result<Self> {
         for (place, certificate) in (1..).zip(source.chain()) {
-            ParsedCertificate::try_from(certificate).map_err(|error| {
-                let fault = pem::certificate_error(error);
-                Error::invalid_options(format!("certificate {place} can't be used: {fault}"))
-            })?;
+            if SubjectKey::of(certificate).is_none() {
+                return Err(Error::invalid_options(format!(
+                    "certificate {place} can't be used: it is not well-formed"
+                )));
+            }
         }
         let details = LeafDetails::of(source.leaf()).ok_or_else(|| {
             Error::invalid_options("certificate 1 can't be used: its validity is malformed")
         })?;
-        let certified = OnceBox::new();
-        let identity = Identity { parts: Arc::new(Parts { source, details, certified }) };
+        let identity =
+            Identity { parts: Arc::new(Parts { source, details, certified: OnceBox::new() }) };
         if let Ok(provider) = provider() {
-            identity.certified(&provider)?;
+            identity.certified_as(&provider, what)?;
         }
         Ok(identity)
     }
@@ -103,11 +108,20 @@ impl Identity {
         self.names().any(|own| own == name || covers_by_wildcard(own, name))
     }
 
+    /// Returns whether both have the same chain and key.
+    pub(super) fn is_same(&self, other: &Identity) -> bool {
+        Arc::ptr_eq(&self.parts, &other.parts) || self.parts.source == other.parts.source
+    }
+
     /// Returns the rustls types. Checks the key at the first call.
     pub(super) fn certified(&self, provider: &CryptoProvider) -> Result<&Certified> {
+        self.certified_as(provider, LEAF)
+    }
+
+    fn certified_as(&self, provider: &CryptoProvider, what: &str) -> Result<&Certified> {
         self.parts.certified.get_or_try_init(|| {
             let source = &self.parts.source;
-            let key = source.certified_key(provider, "certificate 1")?;
+            let key = source.certified_key(provider, what)?;
             let leaf = Arc::new(source.leaf().clone());
             Ok(Box::new(Certified { key: Arc::new(key), leaf }))
         })
@@ -123,6 +137,9 @@ impl fmt::Debug for Identity {
             .finish_non_exhaustive()
     }
 }
+
+/// The leaf in messages.
+const LEAF: &str = "certificate 1";
 
 /// Returns whether `pattern` is a wildcard that covers `name`: it stands for one label (RFC 6125, section 6.4.3).
 pub(super) fn covers_by_wildcard(pattern: &str, name: &str) -> bool {

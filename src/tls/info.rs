@@ -26,16 +26,24 @@ use super::channel_binding;
 #[derive(Clone)]
 #[doc(alias("ConnectionState"))]
 pub struct TlsInfo {
-    negotiated: Arc<NegotiatedParts>,
+    inner: Arc<Inner>,
 }
 
-struct NegotiatedParts {
-    version: TlsVersion,
-    suite: SupportedCipherSuite,
+struct Inner {
+    negotiated: NegotiatedParts,
     suite_name: Cow<'static, str>,
-    certificates: Vec<CertificateDer<'static>>,
-    resumed: bool,
-    server_leaf: ServerLeaf,
+}
+
+/// What a handshake negotiated.
+pub(crate) struct NegotiatedParts {
+    pub(crate) version: TlsVersion,
+    pub(crate) suite: SupportedCipherSuite,
+    /// The IANA code point of the key exchange group, if there was a key exchange.
+    pub(crate) group: Option<u16>,
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) resumed: bool,
+    pub(crate) ech: EchStatus,
+    pub(crate) server_leaf: ServerLeaf,
 }
 
 /// Where the server's leaf is.
@@ -48,48 +56,34 @@ pub(crate) enum ServerLeaf {
 }
 
 impl TlsInfo {
-    pub(crate) fn new(
-        version: TlsVersion,
-        suite: SupportedCipherSuite,
-        certificates: Vec<CertificateDer<'static>>,
-        resumed: bool,
-        server_leaf: ServerLeaf,
-    ) -> Self {
-        let suite_name = match suite.suite().as_str() {
+    pub(crate) fn new(negotiated: NegotiatedParts) -> Self {
+        let suite = negotiated.suite.suite();
+        let suite_name = match suite.as_str() {
             Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(format!("{:#06x}", u16::from(suite.suite()))),
+            None => Cow::Owned(format!("{:#06x}", u16::from(suite))),
         };
-        TlsInfo {
-            negotiated: Arc::new(NegotiatedParts {
-                version,
-                suite,
-                suite_name,
-                certificates,
-                resumed,
-                server_leaf,
-            }),
-        }
+        TlsInfo { inner: Arc::new(Inner { negotiated, suite_name }) }
     }
 
     /// Returns the TLS version.
     #[must_use]
     #[doc(alias("getProtocol"))]
     pub fn version(&self) -> TlsVersion {
-        self.negotiated.version
+        self.inner.negotiated.version
     }
 
     /// Returns the cipher suite's IANA code point.
     #[must_use]
     #[doc(alias("getCipher"))]
     pub fn cipher_suite(&self) -> u16 {
-        u16::from(self.negotiated.suite.suite())
+        u16::from(self.inner.negotiated.suite.suite())
     }
 
     /// Returns the cipher suite's name, such as `TLS13_AES_256_GCM_SHA384`. If rustls knows no name, returns the code
     /// point, such as `0x00ff`.
     #[must_use]
     pub fn cipher_suite_name(&self) -> &str {
-        &self.negotiated.suite_name
+        &self.inner.suite_name
     }
 
     /// Returns the peer's certificates in DER, leaf first, as the peer sent them. A resumed session has those of its
@@ -97,35 +91,61 @@ impl TlsInfo {
     #[must_use]
     #[doc(alias("getPeerCertificate", "PeerCertificates"))]
     pub fn peer_certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.negotiated.certificates.iter().map(|certificate| certificate.as_ref())
+        self.inner.negotiated.certificates.iter().map(|certificate| certificate.as_ref())
     }
 
     /// Computes [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
     pub(crate) fn server_end_point(&self) -> Option<Vec<u8>> {
-        let leaf = match &self.negotiated.server_leaf {
-            ServerLeaf::Peer => self.negotiated.certificates.first(),
+        let leaf = match &self.inner.negotiated.server_leaf {
+            ServerLeaf::Peer => self.inner.negotiated.certificates.first(),
             ServerLeaf::Own(leaf) => leaf.as_deref(),
         }?;
-        channel_binding::server_end_point(leaf, self.negotiated.suite)
+        channel_binding::server_end_point(leaf, self.inner.negotiated.suite)
+    }
+
+    /// Returns the IANA code point of the key exchange group, such as 4588 for X25519MLKEM768. `None` if there was no
+    /// key exchange, as in a TLS 1.2 resumption.
+    #[must_use]
+    #[doc(alias("getEphemeralKeyInfo", "CurveID"))]
+    pub fn key_exchange_group(&self) -> Option<u16> {
+        self.inner.negotiated.group
+    }
+
+    /// Returns whether Encrypted Client Hello hid the server name.
+    #[must_use]
+    #[doc(alias("ECHAccepted"))]
+    pub fn ech(&self) -> EchStatus {
+        self.inner.negotiated.ech
     }
 
     /// Returns whether the handshake resumed an earlier session.
     #[must_use]
     #[doc(alias("isSessionReused", "DidResume"))]
     pub fn resumed(&self) -> bool {
-        self.negotiated.resumed
+        self.inner.negotiated.resumed
     }
 }
 
 impl fmt::Debug for TlsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsInfo")
-            .field("version", &self.negotiated.version)
-            .field("cipher_suite", &format_args!("{}", self.negotiated.suite_name))
-            .field("peer_certificates", &self.negotiated.certificates.len())
-            .field("resumed", &self.negotiated.resumed)
+            .field("version", &self.inner.negotiated.version)
+            .field("cipher_suite", &format_args!("{}", self.inner.suite_name))
+            .field("peer_certificates", &self.inner.negotiated.certificates.len())
+            .field("resumed", &self.inner.negotiated.resumed)
             .finish()
     }
+}
+
+/// Whether Encrypted Client Hello was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EchStatus {
+    /// This side did not offer it.
+    #[default]
+    NotOffered,
+    /// The server accepted it: the server name was encrypted. If a server rejects it, the handshake fails.
+    Accepted,
 }
 
 /// A TLS version; later versions compare greater.
@@ -170,8 +190,16 @@ mod tests {
     fn info_returns_the_negotiated_parameters() {
         let certificates = vec![CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
         let suite = TLS13_AES_256_GCM_SHA384;
-        let info =
-            TlsInfo::new(TlsVersion::Tls13, suite, certificates, true, ServerLeaf::Own(None));
+        let info = TlsInfo::new(NegotiatedParts {
+            version: TlsVersion::Tls13,
+            suite,
+            group: Some(29),
+            certificates,
+            resumed: true,
+            ech: EchStatus::Accepted,
+            server_leaf: ServerLeaf::Own(None),
+        });
+        assert_eq!((info.key_exchange_group(), info.ech()), (Some(29), EchStatus::Accepted));
         assert_eq!(info.server_end_point(), None, "the peer's leaf is that of a client");
         assert_eq!(info.version(), TlsVersion::Tls13);
         assert_eq!(info.cipher_suite(), 0x1302);
@@ -191,8 +219,15 @@ mod tests {
         let known = TLS13_AES_256_GCM_SHA384.tls13().expect("a TLS 1.3 suite");
         let common = CipherSuiteCommon { suite: CipherSuite::from(0x0a0b), ..known.common };
         let suite = &*Box::leak(Box::new(Tls13CipherSuite { common, ..*known }));
-        let info =
-            TlsInfo::new(TlsVersion::Tls13, suite.into(), Vec::new(), false, ServerLeaf::Peer);
+        let info = TlsInfo::new(NegotiatedParts {
+            version: TlsVersion::Tls13,
+            suite: suite.into(),
+            group: None,
+            certificates: Vec::new(),
+            resumed: false,
+            ech: EchStatus::NotOffered,
+            server_leaf: ServerLeaf::Peer,
+        });
         assert_eq!(info.cipher_suite_name(), "0x0a0b");
         assert_eq!(info.cipher_suite(), 0x0a0b);
     }

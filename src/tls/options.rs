@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::ech;
+use super::identity::Identity;
+use super::info::TlsVersion;
+use super::peer_certificates::PeerCertificates;
 use super::pem::{self, ChainAndKey};
 use super::provider::provider;
+use super::revocation::check_revocation_lists;
+use super::roots::{RevocationPolicy, Roots};
 use super::server_name::{MAX_NAME_IN_MESSAGE, parse_name};
-use super::settings::{CLIENT_CERTIFICATE, Settings, check_alpn};
+use super::settings::{ClientIdentity, Hook, Settings, Trust, check_alpn};
 use crate::error::{Error, Result};
 
 /// TLS settings: trusted roots, client certificate, ALPN and server name. Each setter takes and returns `self`.
@@ -71,13 +77,13 @@ impl TlsOptions {
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     #[doc(alias("ALPNProtocols", "NextProtos"))]
-    pub fn alpn<I, P>(mut self, protocols: I) -> Self
+    pub fn alpn<I, P>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item = P>,
         P: Into<Vec<u8>>,
     {
-        self.settings_mut().alpn = protocols.into_iter().map(Into::into).collect();
-        self
+        let protocols = protocols.into_iter().map(Into::into).collect();
+        self.change(|settings| settings.alpn = protocols)
     }
 
     /// Adds every certificate of a PEM text to the trusted roots.
@@ -106,20 +112,208 @@ impl TlsOptions {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias("ca", "RootCAs", "SSL_CERT_FILE"))]
-    pub fn add_root_pem(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+    pub fn add_root_pem(self, pem: impl AsRef<[u8]>) -> Result<Self> {
         let roots = pem::roots(pem.as_ref())?;
-        self.settings_mut().roots.extend(roots);
-        Ok(self)
+        Ok(self.change_trust(|trust| trust.added_roots.extend(roots)))
     }
 
-    /// Trusts only the roots that [`add_root_pem`](Self::add_root_pem) adds, not the built-in ones.
+    /// Sets the base set of trusted roots, to which [`add_root_pem`](Self::add_root_pem) adds. Default
+    /// [`Roots::WebPki`]. The last call of this and [`only_added_roots`](Self::only_added_roots) wins.
+    #[must_use]
+    #[doc(alias("rustls-native-certs", "rustls-platform-verifier", "tls_built_in_native_certs"))]
+    pub fn roots(self, roots: Roots) -> Self {
+        self.change_trust(|trust| trust.roots = roots)
+    }
+
+    /// Trusts only the roots that [`add_root_pem`](Self::add_root_pem) adds: [`Roots::OnlyAdded`].
     ///
     /// If none was added, [`connect_with`](crate::connect_with) or [`start_tls_with`](crate::Socket::start_tls_with)
     /// fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
-    pub fn only_added_roots(mut self) -> Self {
-        self.settings_mut().only_added_roots = true;
-        self
+    pub fn only_added_roots(self) -> Self {
+        self.roots(Roots::OnlyAdded)
+    }
+
+    /// Adds certificate revocation lists (RFC 5280, section 5), in PEM. With any list, every certificate but the root
+    /// must be covered by a list that has not expired, unless [`revocation`](Self::revocation) relaxes that.
+    ///
+    /// With [`Roots::Platform`](Roots#variant.Platform), connecting fails with
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions): the system has lists of its own.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text has no list, or one that is malformed. The
+    /// message says which. Without a crypto provider, the contents are checked when a socket connects.
+    #[doc(alias("crl", "ssl_crl_file", "RevocationOptions"))]
+    pub fn add_crl_pem(self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        let lists = pem::revocation_lists(pem.as_ref())?;
+        if let Ok(provider) = provider() {
+            check_revocation_lists(&lists, &provider)?;
+        }
+        Ok(self.change_trust(|trust| trust.crls.extend(lists)))
+    }
+
+    /// Sets how revocation lists are applied. Default [`RevocationPolicy::Chain`]. No effect without lists.
+    #[must_use]
+    pub fn revocation(self, policy: RevocationPolicy) -> Self {
+        self.change_trust(|trust| trust.revocation = policy)
+    }
+
+    /// Trusts exactly the certificates of a PEM text, and nothing else. The server must present one of them as its own,
+    /// and prove that it has the key. Further calls add to them.
+    ///
+    /// This is for servers whose certificate no authority has signed, such as a database with the certificate of its
+    /// installation. Its name, dates and issuer do not matter, nor whether it is marked as an authority's (`CA:TRUE`).
+    ///
+    /// Only [`pin_spki_sha256`](Self::pin_spki_sha256) and [`add_verifier`](Self::add_verifier) can be combined with
+    /// it. With roots, revocation lists or a relaxation, connecting fails with
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) as of [`add_root_pem`](Self::add_root_pem). The
+    /// certificates need not be fit for roots.
+    #[doc(alias("self-signed", "sslrootcert", "checkServerIdentity"))]
+    pub fn trust_only_pem(self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        let servers = pem::servers(pem.as_ref())?;
+        Ok(self.change_trust(|trust| trust.only.extend(servers)))
+    }
+
+    /// Pins the server's public key: SHA-256 of the leaf's SubjectPublicKeyInfo (RFC 7469, section 2.4). Of several
+    /// pins one must match.
+    ///
+    /// Pins are checked in addition to everything else, and also with
+    /// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs). A session is resumed only by sockets with
+    /// the same pins, so a resumed session satisfies them too. The error of a wrong key states its hash.
+    #[must_use]
+    #[doc(alias("pinning", "pinnedpubkey", "HPKP", "tls_certs_only"))]
+    pub fn pin_spki_sha256(self, hash: [u8; 32]) -> Self {
+        self.change_trust(|trust| trust.pins.push(hash))
+    }
+
+    /// Adds a check that runs after all built-in checks have passed, and after the server has proven that it has the
+    /// key. It can only reject; its text becomes part of the error. Several checks run in order, and all must accept.
+    ///
+    /// It runs once per full handshake, not for resumed sessions. It never runs on the event loop, and no lock is held.
+    /// So it may block, and may use other sockets. It must not wait for this one. `close`, `abort` and the connect
+    /// timeout take effect while it runs; its verdict is then ignored. A panic rejects.
+    ///
+    /// Sockets share sessions only if they have the same value of options, or clones of it.
+    #[must_use]
+    #[doc(alias("checkServerIdentity", "VerifyConnection", "VerifyPeerCertificate"))]
+    pub fn add_verifier<F>(self, verify: F) -> Self
+    where
+        F: Fn(&PeerCertificates<'_>) -> std::result::Result<(), String> + Send + Sync + 'static,
+    {
+        self.change_trust(|trust| trust.verifiers.push(Hook(Arc::new(verify))))
+    }
+
+    /// Replaces all checks of chain and name by `verify`. The last call wins. Pins and added verifiers still apply.
+    ///
+    /// Dangerous: whatever it accepts is trusted. The server must still prove that it has the key. It runs as
+    /// [`add_verifier`](Self::add_verifier) does.
+    #[must_use]
+    #[doc(alias("ServerCertVerifier", "InsecureSkipVerify"))]
+    pub fn danger_replace_verifier<F>(self, verify: F) -> Self
+    where
+        F: Fn(&PeerCertificates<'_>) -> std::result::Result<(), String> + Send + Sync + 'static,
+    {
+        self.change_trust(|trust| trust.replacement = Some(Hook(Arc::new(verify))))
+    }
+
+    /// Accepts a certificate for any name, if the chain is in order. Default: `false`.
+    ///
+    /// Dangerous: anyone with a certificate from one of the trusted authorities can read and modify the traffic. Use it
+    /// only with [`only_added_roots`](Self::only_added_roots) and an authority that signs for trusted servers alone.
+    /// This is `sslmode=verify-ca` of PostgreSQL and `VERIFY_CA` of MySQL.
+    ///
+    /// With [`Roots::Platform`](Roots#variant.Platform) on a system that has a verifier of its own, connecting fails
+    /// with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+    #[must_use]
+    #[doc(alias("danger_accept_invalid_hostnames", "verify-ca", "check_hostname"))]
+    pub fn danger_accept_any_name(self, accept: bool) -> Self {
+        self.change_trust(|trust| trust.accept_any_name = accept)
+    }
+
+    /// Accepts every certificate: from any issuer, for any name, at any time. Default: `false`.
+    ///
+    /// Dangerous: an attacker on the path can read and modify the traffic. The server must still prove that it has the
+    /// certificate's key. Every certificate is accepted whose key the crypto provider can use, of any version and with
+    /// any extensions.
+    #[must_use]
+    #[doc(alias("rejectUnauthorized", "InsecureSkipVerify"))]
+    pub fn danger_accept_invalid_certs(self, accept: bool) -> Self {
+        self.change_trust(|trust| trust.accept_invalid_certs = accept)
+    }
+
+    /// Sets the lowest version. Default TLS 1.2. If it is above [`max_version`](Self::max_version), connecting fails
+    /// with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+    #[must_use]
+    #[doc(alias("minVersion", "MinVersion"))]
+    pub fn min_version(self, version: TlsVersion) -> Self {
+        self.change(|settings| settings.parameters.min_version = Some(version))
+    }
+
+    /// Sets the highest version. Default TLS 1.3.
+    #[must_use]
+    #[doc(alias("maxVersion", "MaxVersion"))]
+    pub fn max_version(self, version: TlsVersion) -> Self {
+        self.change(|settings| settings.parameters.max_version = Some(version))
+    }
+
+    /// Restricts the cipher suites, by IANA code point, preferred first. Default: those of the crypto provider.
+    ///
+    /// Connecting fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for a suite that the provider lacks,
+    /// and for a list that leaves an allowed version without any.
+    #[must_use]
+    #[doc(alias("ciphers", "CipherSuites"))]
+    pub fn cipher_suites(self, suites: impl IntoIterator<Item = u16>) -> Self {
+        let suites = suites.into_iter().collect();
+        self.change(|settings| settings.parameters.cipher_suites = Some(suites))
+    }
+
+    /// Restricts the key exchange groups, by IANA code point, preferred first. Default: those of the crypto provider.
+    /// With aws-lc-rs the first is X25519MLKEM768 (4588), which protects against later decryption by a quantum
+    /// computer.
+    ///
+    /// Connecting fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for a group that the provider lacks,
+    /// and for a list that leaves an allowed version without any.
+    #[must_use]
+    #[doc(alias("ecdhCurve", "CurvePreferences"))]
+    pub fn key_exchange_groups(self, groups: impl IntoIterator<Item = u16>) -> Self {
+        let groups = groups.into_iter().collect();
+        self.change(|settings| settings.parameters.groups = Some(groups))
+    }
+
+    /// Hides the server name with Encrypted Client Hello (RFC 9849). `list` is the ECHConfigList from the `ech`
+    /// parameter of a DNS HTTPS record (RFC 9460); it must come from a trusted resolver.
+    ///
+    /// If the server rejects it, the handshake fails: the name is never sent in the clear by a retry.
+    /// [`TlsInfo::ech`](crate::TlsInfo::ech) reports acceptance. TLS 1.2 is not offered. With a
+    /// [`max_version`](Self::max_version) of TLS 1.2, connecting fails with
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the list is malformed, if it has no configuration that
+    /// this side supports, or without the feature `aws-lc-rs`.
+    #[doc(alias("ECH", "ESNI", "EncryptedClientHelloConfigList"))]
+    pub fn ech_config_list(self, list: impl Into<Vec<u8>>) -> Result<Self> {
+        let list = list.into();
+        ech::mode(&list)?;
+        Ok(self.change(|settings| settings.ech_config_list = Some(list)))
+    }
+
+    /// Sets whether sessions can be resumed. Default `true`. Use `false` if two connections must not be linkable
+    /// (RFC 8446, section C.4).
+    #[must_use]
+    #[doc(alias("SSL_OP_NO_TICKET", "SessionTicketsDisabled"))]
+    pub fn resumption(self, on: bool) -> Self {
+        self.change(|settings| settings.no_resumption = !on)
+    }
+
+    /// Sets the client certificate and its key, as [`client_auth_pem`](Self::client_auth_pem) does. The last call of
+    /// both wins.
+    #[must_use]
+    pub fn identity(self, identity: Identity) -> Self {
+        self.change(|settings| settings.client_auth = Some(ClientIdentity(identity)))
     }
 
     /// Sets the client certificate chain, leaf first, and its private key, both as PEM. The chain is sent if the server
@@ -133,28 +327,9 @@ impl TlsOptions {
     /// or unusable, or if they do not belong together. Without a crypto provider (see the crate's features), the key is
     /// checked when a socket first needs it.
     #[doc(alias("cert", "key", "mTLS", "Certificates"))]
-    pub fn client_auth_pem(
-        mut self,
-        chain: impl AsRef<[u8]>,
-        key: impl AsRef<[u8]>,
-    ) -> Result<Self> {
-        let auth = ChainAndKey::from_pem(chain.as_ref(), key.as_ref())?;
-        if let Ok(provider) = provider() {
-            auth.certified_key(&provider, CLIENT_CERTIFICATE)?;
-        }
-        self.settings_mut().client_auth = Some(Arc::new(auth));
-        Ok(self)
-    }
-
-    /// Accepts every certificate: from any issuer, for any name, at any time. Default: `false`.
-    ///
-    /// Dangerous: an attacker on the path can read and modify the traffic. The server must still prove that it has the
-    /// certificate's key.
-    #[must_use]
-    #[doc(alias("rejectUnauthorized", "InsecureSkipVerify"))]
-    pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
-        self.settings_mut().accept_invalid_certs = accept;
-        self
+    pub fn client_auth_pem(self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
+        let source = ChainAndKey::from_pem(chain.as_ref(), key.as_ref())?;
+        Ok(self.identity(Identity::from_source(source, "the client certificate")?))
     }
 
     /// Appends the secrets of every session to the file named by the environment variable `SSLKEYLOGFILE`, for tools
@@ -164,9 +339,8 @@ impl TlsOptions {
     /// reads the variable and opens the file.
     #[must_use]
     #[doc(alias("SSLKEYLOGFILE", "keylog", "KeyLogWriter"))]
-    pub fn key_log_from_env(mut self, log: bool) -> Self {
-        self.settings_mut().key_log = log;
-        self
+    pub fn key_log_from_env(self, log: bool) -> Self {
+        self.change(|settings| settings.key_log = log)
     }
 
     /// Sets a complete rustls 0.23 configuration, which replaces these settings. Requires the feature `rustls-0_23`.
@@ -227,6 +401,15 @@ impl TlsOptions {
                 "{set} can't be combined with rustls_0_23_config: set it in that configuration"
             )));
         }
+        self.settings.trust.check()?;
+        self.settings.parameters.check()?;
+        if self.settings.ech_config_list.is_some()
+            && self.settings.parameters.max_version == Some(TlsVersion::Tls12)
+        {
+            return Err(Error::invalid_options(
+                "ech_config_list can't be combined with max_version TLS 1.2: it needs TLS 1.3",
+            ));
+        }
         check_alpn(&self.settings.alpn)
     }
 
@@ -244,15 +427,24 @@ impl TlsOptions {
 
     /// Returns whether a handshake with these options may run the program's code or write to a file.
     pub(crate) fn runs_foreign_code(&self) -> bool {
-        self.whole_config.is_some() || self.settings.key_log
+        self.whole_config.is_some() || self.settings.runs_foreign_code()
+    }
+
+    pub(super) fn offers_ech(&self) -> bool {
+        self.settings.ech_config_list.is_some()
     }
 
     pub(super) fn requires_close_notify(&self) -> bool {
         self.require_close_notify
     }
 
-    fn settings_mut(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+    fn change(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+
+    fn change_trust(self, change: impl FnOnce(&mut Trust)) -> Self {
+        self.change(|settings| change(&mut settings.trust))
     }
 }
 
@@ -266,138 +458,29 @@ impl fmt::Debug for TlsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set = |is_set: bool| if is_set { "set" } else { "none" };
         let settings = &*self.settings;
+        let trust = &settings.trust;
         let alpn: Vec<String> =
             settings.alpn.iter().map(|name| name.escape_ascii().to_string()).collect();
         f.debug_struct("TlsOptions")
             .field("server_name", &self.server_name)
             .field("alpn", &alpn)
-            .field("added_roots", &settings.roots.len())
-            .field("only_added_roots", &settings.only_added_roots)
+            .field("roots", &trust.roots)
+            .field("added_roots", &trust.added_roots.len())
+            .field("trusted_only", &trust.only.len())
+            .field("pins", &trust.pins.len())
+            .field("verifiers", &trust.verifiers.len())
+            .field("replaced_verifier", &set(trust.replacement.is_some()))
             .field("client_auth", &set(settings.client_auth.is_some()))
-            .field("accept_invalid_certs", &settings.accept_invalid_certs)
+            .field("accept_any_name", &trust.accept_any_name)
+            .field("accept_invalid_certs", &trust.accept_invalid_certs)
             .field("key_log_from_env", &settings.key_log)
             .field("rustls_config", &set(self.whole_config.is_some()))
             .field("require_close_notify", &self.require_close_notify)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{Authority, crypto};
-    use super::*;
-    use crate::error::ErrorKind;
-
-    #[test]
-    fn invalid_options_are_named_in_the_error() {
-        let new = TlsOptions::new;
-        refused(new().server_name("").check(), "server_name \"\"");
-        refused(new().server_name("a b").check(), "server_name \"a b\"");
-        refused(new().server_name("127.1").check(), "not a DNS name");
-        refused(new().alpn([""]).check(), "is 0 bytes long");
-        refused(new().alpn([vec![b'x'; 256]]).check(), "is 256 bytes long");
-        refused(new().alpn(vec!["http/1.1"; 4000]).check(), "more than 16384");
-        assert!(new().server_name("Example.COM.").alpn([vec![0; 255]]).check().is_ok());
-        assert!(new().server_name("::1").check().is_ok());
-    }
-
-    #[test]
-    fn an_invalid_root_is_named_by_its_position() {
-        let good = Authority::new("roots").pem();
-        let broken = good.replace("MII", "!!!");
-        let add = |pem: &str| TlsOptions::new().add_root_pem(pem);
-        refused(add(""), "no certificate in the PEM text");
-        let list = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----";
-        refused(add(list), "no certificate in the PEM text: it holds a revocation list");
-        refused(add(&broken), "certificate 1 of the PEM text is broken: its base64");
-        refused(add(&(good.clone() + &broken)), "certificate 2 of the PEM text is broken");
-        refused(add(good.trim_end().trim_end_matches('-')), "its END line is malformed");
-        let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        refused(
-            add(&(good.clone() + no_certificate)),
-            "certificate 2 of the PEM text is broken: it is not well-formed",
-        );
-        assert_eq!(add(&(good.clone() + &good)).unwrap().settings.roots.len(), 2);
-    }
-
-    #[test]
-    fn client_auth_errors_say_whether_certificate_or_key_is_at_fault() {
-        crypto();
-        let authority = Authority::new("clients");
-        let (leaf, other) = (authority.leaf(["a.test"]), authority.leaf(["b.test"]));
-        let auth = |chain: &str, key: &str| TlsOptions::new().client_auth_pem(chain, key);
-        refused(auth("", &leaf.key_pem()), "no certificate in the PEM text");
-        refused(auth(&leaf.pem(), ""), "no private key in the PEM text");
-        refused(auth(&leaf.pem(), &leaf.pem()), "no private key in the PEM text");
-        refused(auth(&leaf.pem(), &other.key_pem()), "does not belong to the client certificate");
-        let encrypted = leaf.key_pem().replace("PRIVATE", "ENCRYPTED PRIVATE");
-        refused(auth(&leaf.pem(), &encrypted), "the private key is encrypted");
-        let broken = leaf.key_pem().replace("MI", "!!");
-        refused(auth(&leaf.pem(), &broken), "private key 1 of the PEM text is broken");
-        let wrong = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-        refused(auth(&leaf.pem(), wrong), "the private key can't be used");
-        let both = leaf.pem() + &leaf.key_pem();
-        assert!(auth(&both, &both).is_ok());
-    }
-
-    #[test]
-    fn debug_shows_the_settings_but_never_the_key() {
-        crypto();
-        let leaf = Authority::new("debug").leaf(["a.test"]);
-        let options = TlsOptions::new()
-            .server_name("a.test")
-            .alpn([b"h2".to_vec(), b"\x00\xff".to_vec()])
-            .client_auth_pem(leaf.pem(), leaf.key_pem())
-            .unwrap();
-        assert_eq!(
-            format!("{options:?}"),
-            "TlsOptions { server_name: Some(\"a.test\"), alpn: [\"h2\", \"\\\\x00\\\\xff\"], \
-             added_roots: 0, only_added_roots: false, client_auth: \"set\", \
-             accept_invalid_certs: false, key_log_from_env: false, rustls_config: \"none\", \
-             require_close_notify: true }"
-        );
-    }
-
-    #[test]
-    fn changing_a_clone_does_not_change_the_original() {
-        let first = TlsOptions::new().alpn(["h2"]);
-        let second = first.clone();
-        assert!(first.settings.is_same(&second.settings));
-        let second = second.only_added_roots();
-        assert!(!first.settings.is_same(&second.settings));
-        assert!(!first.settings.only_added_roots);
-        assert_eq!(second.settings.alpn, [b"h2"]);
-    }
-
-    #[cfg(feature = "rustls-0_23")]
-    #[test]
-    fn a_complete_configuration_combines_only_with_server_name_and_close_notify() {
-        crypto();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let whole = TlsOptions::new().rustls_0_23_config(Arc::new(config));
-        assert!(whole.clone().server_name("a.test").require_close_notify(false).check().is_ok());
-        assert!(whole.clone().danger_accept_invalid_certs(false).check().is_ok());
-        let leaf = Authority::new("whole").leaf(["a.test"]);
-        for (options, name) in [
-            (whole.clone().alpn(["h2"]), "alpn"),
-            (whole.clone().only_added_roots(), "only_added_roots"),
-            (whole.clone().danger_accept_invalid_certs(true), "danger_accept_invalid_certs"),
-            (whole.clone().key_log_from_env(true), "key_log_from_env"),
-            (whole.clone().add_root_pem(leaf.pem()).unwrap(), "add_root_pem"),
-            (whole.clone().client_auth_pem(leaf.pem(), leaf.key_pem()).unwrap(), "client_auth_pem"),
-        ] {
-            refused(options.check(), &format!("{name} can't be combined with rustls_0_23_config"));
-        }
-    }
-
-    fn refused<T>(outcome: Result<T>, says: &str) {
-        let Err(error) = outcome else { panic!("accepted, not refused with {says:?}") };
-        assert_eq!(error.kind(), ErrorKind::InvalidOptions);
-        assert!(error.to_string().contains(says), "{error}, not {says:?}");
-    }
-}
+mod tests;
+#[cfg(test)]
+mod trust;

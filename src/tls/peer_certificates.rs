@@ -6,12 +6,14 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::hash::{Hash, HashAlgorithm};
 use rustls::pki_types::CertificateDer;
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, OtherError, SupportedCipherSuite};
+use rustls::{CertificateError, SupportedCipherSuite};
 
+use super::subject_key::SubjectKey;
+use super::untrusted::UntrustedReason;
 use crate::panic::catch_panic;
 
-/// The certificates that a peer presented, for a verifier such as
+/// The certificates that a peer presented, for verifiers such as
+/// [`TlsOptions::add_verifier`](crate::TlsOptions::add_verifier) and
 /// [`ServerTlsOptions::add_client_verifier`](crate::ServerTlsOptions::add_client_verifier).
 pub struct PeerCertificates<'a> {
     leaf: &'a CertificateDer<'a>,
@@ -72,19 +74,21 @@ pub(super) fn run_verifiers(
     for verify in verifiers {
         let verdict = catch_panic(|| verify(&certificates))
             .unwrap_or_else(|| Err(String::from("a verifier of this program panicked")));
-        verdict.map_err(|reason| refused(Refused(reason)))?;
+        verdict.map_err(UntrustedReason::Refused)?;
     }
     Ok(())
 }
 
-fn spki_sha256(
+/// Returns SHA-256 of a certificate's SubjectPublicKeyInfo.
+pub(super) fn spki_sha256(
     leaf: &CertificateDer<'_>,
     provider: &CryptoProvider,
 ) -> Result<[u8; 32], rustls::Error> {
-    let key = ParsedCertificate::try_from(leaf)?.subject_public_key_info();
-    let hash = sha256(provider).map(|hash| hash.hash(&key));
+    let key = SubjectKey::of(leaf).ok_or(CertificateError::BadEncoding)?;
+    let hash = sha256(provider).map(|hash| hash.hash(key.encoded));
     hash.and_then(|hash| hash.as_ref().try_into().ok()).ok_or_else(|| {
-        refused(Refused(String::from("the crypto provider has no SHA-256 to hash its key")))
+        let reason = "the crypto provider has no SHA-256 to hash its key";
+        UntrustedReason::Refused(String::from(reason)).into()
     })
 }
 
@@ -98,19 +102,3 @@ pub(super) fn sha256(provider: &CryptoProvider) -> Option<&'static dyn Hash> {
         (hash.algorithm() == HashAlgorithm::SHA256).then_some(hash)
     })
 }
-
-fn refused(reason: Refused) -> rustls::Error {
-    CertificateError::Other(OtherError(Arc::new(reason))).into()
-}
-
-/// The reason of a verifier.
-#[derive(Debug)]
-struct Refused(String);
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refused {}

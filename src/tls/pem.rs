@@ -3,9 +3,10 @@
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, InconsistentKeys, RootCertStore};
+use rustls::{CertificateError, RootCertStore};
 
 use self::sections::{Kind, Section, sections};
+use super::subject_key::SubjectKey;
 use crate::error::{Error, Result};
 
 mod mistaken;
@@ -23,6 +24,19 @@ pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
         }
     }
     Ok(roots)
+}
+
+/// Parses all certificates of the text, which need not be roots. There is at least one.
+pub(super) fn servers(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let servers = certificates(text)?;
+    for (place, server) in (1..).zip(&servers) {
+        if SubjectKey::of(server).is_none() {
+            return Err(Error::invalid_options(format!(
+                "certificate {place} of the PEM text can't be used: it is not well-formed"
+            )));
+        }
+    }
+    Ok(servers)
 }
 
 /// A certificate chain of this side, leaf first and not empty, and its private key.
@@ -51,28 +65,31 @@ impl ChainAndKey {
         provider: &CryptoProvider,
         what: &str,
     ) -> Result<CertifiedKey> {
-        let certified = |chain: &[CertificateDer<'static>]| {
-            CertifiedKey::from_der(chain.to_vec(), self.key.clone_key(), provider)
+        let key =
+            provider.key_provider.load_private_key(self.key.clone_key()).map_err(|error| {
+                Error::invalid_options(format!("the private key can't be used: {error}"))
+            })?;
+        // Not rustls' own comparison, because it parses no certificates of version 1. The peer decides on them.
+        let belongs = |certificate: &CertificateDer<'_>| match key.public_key() {
+            Some(public) => {
+                SubjectKey::of(certificate).is_some_and(|it| it.encoded == public.as_ref())
+            }
+            // The provider does not tell.
+            None => true,
         };
-        certified(&self.chain).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                let owner = (2..)
-                    .zip(&self.chain[1..])
-                    .find(|(_, other)| certified(std::slice::from_ref(other)).is_ok());
-                let order = match owner {
-                    Some((place, _)) => {
-                        format!(", but to certificate {place}: the leaf must come first")
-                    }
-                    None => String::new(),
-                };
-                Error::invalid_options(format!("the private key does not belong to {what}{order}"))
-            }
-            rustls::Error::InvalidCertificate(_) => {
-                let fault = certificate_error(error);
-                Error::invalid_options(format!("{what} can't be used: {fault}"))
-            }
-            error => Error::invalid_options(format!("the private key can't be used: {error}")),
-        })
+        if !belongs(self.leaf()) {
+            let owner = (2..).zip(&self.chain[1..]).find(|(_, other)| belongs(other));
+            let order = match owner {
+                Some((place, _)) => {
+                    format!(", but to certificate {place}: the leaf must come first")
+                }
+                None => String::new(),
+            };
+            return Err(Error::invalid_options(format!(
+                "the private key does not belong to {what}{order}"
+            )));
+        }
+        Ok(CertifiedKey::new(self.chain.clone(), key))
     }
 }
 
@@ -118,7 +135,7 @@ fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
     found.ok_or_else(|| Error::invalid_options(fault))
 }
 
-pub(super) fn certificate_error(error: rustls::Error) -> String {
+fn certificate_error(error: rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
             String::from("it is not well-formed")
@@ -131,25 +148,11 @@ pub(super) fn certificate_error(error: rustls::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::Authority;
+    use crate::tls::testing::{Authority, encode_base64};
 
     /// Returns the base64 of a section's lines, without line ends.
     fn base64(pem: &str) -> String {
         pem.lines().filter(|line| !line.starts_with('-')).collect()
-    }
-
-    fn encode_base64(bytes: &[u8]) -> String {
-        const DIGITS: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for chunk in bytes.chunks(3) {
-            let word = (0..3).fold(0, |word, i| word << 8 | u32::from(*chunk.get(i).unwrap_or(&0)));
-            for place in 0..4 {
-                let digit = DIGITS[(word >> (18 - 6 * place)) as usize & 63];
-                text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-            }
-        }
-        text
     }
 
     #[track_caller]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{KeyLogFile, RootCertStore, ServerConfig};
 
 use super::bound_sessions::BoundSessions;
@@ -17,6 +17,7 @@ use super::hello::ReportingResolver;
 use super::identities::{Identities, IdentityResolver};
 use super::parameters::Parameters;
 use super::peer_certificates::Verifier;
+use super::revocation::check_revocation_lists;
 use crate::error::{Error, Result};
 
 /// The settings that determine a rustls configuration, besides the identities.
@@ -81,8 +82,10 @@ pub(super) fn build(
     let builder = match settings.client_auth {
         ClientAuth::None => builder.with_no_client_auth(),
         ClientAuth::Optional | ClientAuth::Required => {
+            let roots = Arc::new(client_roots(settings)?);
             builder.with_client_cert_verifier(Arc::new(VerifyingClients {
-                webpki: client_verifier(settings, provider)?,
+                webpki: client_verifier(settings, &roots, provider)?,
+                roots,
                 verifiers: settings.client_verifiers.clone(),
                 provider: Arc::clone(provider),
             }))
@@ -150,20 +153,25 @@ fn enable_tickets(config: &mut ServerConfig, provider: &CryptoProvider) -> Resul
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 const MAX_SESSIONS: usize = 4096;
 
-pub(super) fn client_verifier(
-    settings: &ServerSettings,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>> {
+pub(super) fn client_roots(settings: &ServerSettings) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for root in &settings.client_roots {
         roots.add(root.clone()).map_err(|error| {
             Error::invalid_options(format!("a client root can't be used: {error}"))
         })?;
     }
+    Ok(roots)
+}
+
+pub(super) fn client_verifier(
+    settings: &ServerSettings,
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>> {
     check_revocation_lists(&settings.client_crls, provider)?;
     let lists = settings.client_crls.iter().cloned();
     let mut builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
             .with_crls(lists)
             .enforce_revocation_expiration();
     if settings.client_auth == ClientAuth::Optional {
@@ -172,27 +180,4 @@ pub(super) fn client_verifier(
     builder
         .build()
         .map_err(|error| Error::invalid_options(format!("the client roots can't be used: {error}")))
-}
-
-/// Parses each revocation list, so that the error names the faulty one.
-pub(super) fn check_revocation_lists(
-    lists: &[CertificateRevocationListDer<'static>],
-    provider: &Arc<CryptoProvider>,
-) -> Result<()> {
-    // rustls parses lists only for a verifier, and a verifier needs a root. Any root will do.
-    let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().take(1).cloned().collect();
-    let roots = Arc::new(roots);
-    for (place, list) in (1..).zip(lists) {
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-                .with_crls([list.clone()])
-                .build();
-        if let Err(VerifierBuilderError::InvalidCrl(error)) = verifier {
-            return Err(Error::invalid_options(format!(
-                "revocation list {place} can't be used: {}",
-                rustls::Error::from(error)
-            )));
-        }
-    }
-    Ok(())
 }

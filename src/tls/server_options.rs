@@ -12,6 +12,7 @@ use super::info::TlsVersion;
 use super::peer_certificates::PeerCertificates;
 use super::pem;
 use super::provider::provider;
+use super::revocation::check_revocation_lists;
 use super::server_config::{self, ServerSettings};
 use super::settings::check_alpn;
 use crate::error::{Error, Result};
@@ -122,7 +123,7 @@ impl ServerTlsOptions {
     pub fn add_client_crl_pem(self, pem: impl AsRef<[u8]>) -> Result<Self> {
         let lists = pem::revocation_lists(pem.as_ref())?;
         if let Ok(provider) = provider() {
-            server_config::check_revocation_lists(&lists, &provider)?;
+            check_revocation_lists(&lists, &provider)?;
         }
         Ok(self.change(|settings| settings.client_crls.extend(lists)))
     }

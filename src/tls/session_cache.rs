@@ -257,8 +257,8 @@ mod tests {
         SupportedProtocolVersion,
     };
 
-    use super::super::testing::Authority;
-    use super::super::verify::AcceptAnyVerifier;
+    use super::super::testing::{Authority, server_verifier};
+    use super::super::verify::ChainCheck;
     use super::*;
 
     const VERSIONS: [&SupportedProtocolVersion; 2] =
@@ -423,7 +423,7 @@ mod tests {
         ) -> World {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let cache = Arc::new(SessionCache::new());
-            let verifier = AcceptAnyVerifier::new(provider.signature_verification_algorithms);
+            let verifier = server_verifier(ChainCheck::Nothing);
             let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[version])
                 .unwrap()

@@ -22,6 +22,7 @@ pub struct TlsSetup {
     handshake: Handshake,
     require_close_notify: bool,
     runs_foreign_code: bool,
+    offers_ech: bool,
 }
 
 /// What a handshake needs in each role.
@@ -62,6 +63,7 @@ impl TlsSetup {
             handshake: Handshake::Client { config, server_name },
             require_close_notify: options.requires_close_notify(),
             runs_foreign_code: options.runs_foreign_code(),
+            offers_ech: options.offers_ech(),
         })
     }
 
@@ -76,6 +78,7 @@ impl TlsSetup {
             handshake: Handshake::Server { config: options.config()?, may_ask_for_certificate },
             require_close_notify: options.requires_close_notify(),
             runs_foreign_code: options.runs_foreign_code(),
+            offers_ech: false,
         })
     }
 
@@ -87,7 +90,7 @@ impl TlsSetup {
         require_close_notify: bool,
     ) -> Self {
         let handshake = Handshake::Client { config, server_name };
-        TlsSetup { handshake, require_close_notify, runs_foreign_code: false }
+        TlsSetup { handshake, require_close_notify, runs_foreign_code: false, offers_ech: false }
     }
 
     /// Creates a server's setup with a configuration from the simulator.
@@ -97,7 +100,7 @@ impl TlsSetup {
         require_close_notify: bool,
     ) -> Self {
         let handshake = Handshake::Server { config, may_ask_for_certificate: false };
-        TlsSetup { handshake, require_close_notify, runs_foreign_code: false }
+        TlsSetup { handshake, require_close_notify, runs_foreign_code: false, offers_ech: false }
     }
 
     /// Marks the setup as one that runs the program's code.
@@ -131,6 +134,11 @@ impl TlsSetup {
     /// does not count: it only computes.
     pub(crate) fn runs_foreign_code(&self) -> bool {
         self.runs_foreign_code
+    }
+
+    /// Returns whether this side offers Encrypted Client Hello, and nothing else.
+    pub(crate) fn offers_ech(&self) -> bool {
+        self.offers_ech
     }
 
     /// Returns whether an EOF without `close_notify` is a truncation.

@@ -1,9 +1,15 @@
 //! Certificates and a crypto provider for the tests of the TLS module.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::der::CertificateNames;
+use super::verify::{ChainCheck, ServerVerifier};
 
 /// Ensures that there is a crypto provider, even if the crate is built without one.
 pub(super) fn crypto() {
@@ -11,6 +17,12 @@ pub(super) fn crypto() {
         // Fails if another test installed it first.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
+}
+
+/// Returns a verifier of servers without pins and checks of the program.
+pub(super) fn server_verifier(chain: ChainCheck) -> ServerVerifier {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ServerVerifier { chain, pins: Vec::new(), verifiers: Vec::new(), provider }
 }
 
 /// A certificate authority, either a root or an intermediate.
@@ -35,7 +47,7 @@ impl Authority {
     /// Creates an intermediate with this serial number.
     pub(super) fn below_with_serial(&self, name: &str, serial: u64) -> Self {
         let (mut params, key) = (authority_params(name), key());
-        params.serial_number = Some(rcgen::SerialNumber::from(serial));
+        params.serial_number = Some(SerialNumber::from(serial));
         let certificate = params.signed_by(&key, &self.issuer).expect("it can sign");
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
@@ -52,6 +64,28 @@ impl Authority {
         let key = key();
         let certificate = params.signed_by(&key, &self.issuer).expect("it can sign");
         Leaf { certificate, key }
+    }
+
+    /// Returns a list that revokes these serial numbers and is valid until the first day of a year, in PEM.
+    pub(super) fn revocation_list(&self, revoked: &[u64], until: i32) -> String {
+        let revoked_certs = revoked
+            .iter()
+            .map(|&serial| RevokedCertParams {
+                serial_number: SerialNumber::from(serial),
+                revocation_time: date_time_ymd(2020, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect();
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2019, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(self.issuer()).and_then(|list| list.pem()).expect("it can sign")
     }
 
     pub(super) fn der(&self) -> &CertificateDer<'static> {
@@ -117,4 +151,17 @@ fn authority_params(name: &str) -> CertificateParams {
 
 fn key() -> KeyPair {
     KeyPair::generate().expect("there is randomness")
+}
+
+pub(super) fn encode_base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = (0..3).fold(0, |word, i| word << 8 | u32::from(*chunk.get(i).unwrap_or(&0)));
+        for place in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
 }

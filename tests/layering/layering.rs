@@ -53,11 +53,11 @@ const ROOMS: [(&str, &[&str]); 8] = [
 ];
 
 /// The crates, each with the modules that may name it, including the modules inside these.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("aws_lc_rs", TLS),
     ("dns_lookup", &["driver::sys"]),
     ("forkguard", &["process"]),
-    ("log", &["driver"]),
+    ("log", &["driver", "tls::native_roots"]),
     ("mio", &["driver::sys"]),
     ("nix", &["driver::sys"]),
     ("once_cell", &["process", "socket", "tls"]),
@@ -65,6 +65,8 @@ const CRATES: [(&str, &[&str]); 14] = [
     // The egress rules ask the system only whether an address is local.
     ("rustix", &["driver::sys", "egress::local::route"]),
     ("rustls", TLS),
+    ("rustls_native_certs", &["tls::native_roots"]),
+    ("rustls_platform_verifier", &["tls::platform_verifier"]),
     ("shuttle", &["driver::sys"]),
     ("socket2", &["driver"]),
     ("ureq", &["ureq"]),

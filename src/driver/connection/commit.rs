@@ -154,6 +154,7 @@ impl ConnectionState {
             if let Some(failure) = self.machine.failure() {
                 let opening = matches!(self.machine.opened(), Some(Err(_)));
                 let error = Error::from_tls(
+                    failure.kind(),
                     failure.message(),
                     failure.source(),
                     opening.then_some(requested as _),

@@ -31,7 +31,7 @@ impl Session {
         if self.recv_queue.len() > limit {
             let peer = self.terms.role.peer().name();
             let what = if awaits_hello { "ClientHello" } else { "TLS message" };
-            self.fail(Failure::with_message(format!("{peer} sent a {what} that is too long")));
+            self.fail(Failure::misbehaved(format!("{peer} sent a {what} that is too long")));
         }
     }
 
@@ -43,7 +43,7 @@ impl Session {
                 // The connection's state is unknown now, so it is not used again. After this side's
                 // close_notify, a debug build of rustls panics when it would send an alert.
                 let failure = match self.is_silent() {
-                    true => Failure::with_message("the peer sent a record that can't be processed"),
+                    true => Failure::with_message("a record of the peer can't be processed"),
                     false => failure,
                 };
                 self.peer_state = PeerState::Failed(Box::new(failure));
@@ -266,7 +266,7 @@ impl Part<'_> {
             // Servers refuse early data by their configuration. What arrives before the handshake must not be read
             // as if the client had proven anything.
             Ok(ConnectionState::ReadEarlyData(_)) => {
-                let failure = Failure::with_message("the client sent early data");
+                let failure = Failure::misbehaved("the client sent early data");
                 progress.peer_state = Some(PeerState::Failed(Box::new(failure)));
             }
             // The handshake needs more input.

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{CertRevocationListError, EncryptedClientHelloError, OtherError};
 
 use super::super::hello::Hello;
+use super::super::untrusted::UntrustedReason;
 use super::*;
 
 /// Returns errors of every kind that rustls has.
@@ -20,6 +22,16 @@ fn every_error() -> Vec<Error> {
         certificate(CertificateError::UnknownIssuer),
         certificate(untrusted(UntrustedReason::SelfSigned)),
         certificate(untrusted(UntrustedReason::Incomplete { issuer })),
+        certificate(untrusted(UntrustedReason::OtherKey { issuer: String::from("R3") })),
+        certificate(untrusted(UntrustedReason::ShortKey { bits: 1024, issuer: None })),
+        certificate(untrusted(UntrustedReason::ShortKey {
+            bits: 1024,
+            issuer: Some(String::from("R3")),
+        })),
+        certificate(untrusted(UntrustedReason::Tangled)),
+        certificate(untrusted(UntrustedReason::NotTheOnly)),
+        certificate(untrusted(UntrustedReason::NotPinned { spki_sha256: [0xab; 32] })),
+        certificate(untrusted(UntrustedReason::Refused(String::from("not today")))),
         certificate(CertificateError::Expired),
         certificate(CertificateError::ExpiredContext { time, not_after: then }),
         certificate(CertificateError::NotValidYet),
@@ -35,7 +47,9 @@ fn every_error() -> Vec<Error> {
         certificate(CertificateError::InvalidOcspResponse),
         certificate(CertificateError::ApplicationVerificationFailure),
         Error::InvalidMessage(InvalidMessage::InvalidContentType),
-        Error::InvalidMessage(InvalidMessage::MessageTooLarge),
+        Error::InvalidMessage(InvalidMessage::MessageTooShort),
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge),
+        Error::InvalidMessage(InvalidMessage::CertificatePayloadTooLarge),
         Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
         Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
         Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
@@ -44,6 +58,17 @@ fn every_error() -> Vec<Error> {
         Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired),
         Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol),
         Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests),
+        Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests),
+        Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments),
+        Error::PeerMisbehaved(PeerMisbehaved::SignedKxWithWrongAlgorithm),
+        Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedCipherSuite),
+        Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedKxGroup),
+        Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare),
+        Error::PeerMisbehaved(PeerMisbehaved::IncorrectBinder),
+        Error::PeerMisbehaved(PeerMisbehaved::MissingKeyShare),
+        Error::PeerIncompatible(PeerIncompatible::ServerRejectedEncryptedClientHello(None)),
+        Error::InvalidCertRevocationList(CertRevocationListError::BadSignature),
+        Error::InvalidEncryptedClientHello(EncryptedClientHelloError::SniRequired),
         Error::NoCertificatesPresented,
         Error::NoApplicationProtocol,
         Error::DecryptError,
@@ -101,7 +126,8 @@ fn a_message_of_a_server_names_the_client_as_the_peer() {
             && !message.starts_with("the client ended the handshake: ")
             // rustls creates these only in a client.
             && !message.contains("speaks") && !message.contains("chose an application")
-            && !message.contains("certificate is not for");
+            && !message.contains("certificate is not for")
+            && !message.contains("can't be hidden");
         assert!(!about_the_server, "{message}");
     }
     let alert = |alert| message(Error::AlertReceived(alert));
@@ -150,7 +176,7 @@ fn a_name_mismatch_lists_the_names_of_the_certificate() {
         let expected = format!("the server's certificate is not for the name a.test {expected}");
         check(wrong(presented), Stage::Handshake, &expected);
     };
-    says(&[], "nor for any other name");
+    says(&[], "nor for any other name: it has no subjectAltName");
     says(&["DnsName(\"*.b.test\")"], "but for *.b.test");
     says(&["DnsName(\"b\")", "IpAddress(192.0.2.1)"], "but for b, 192.0.2.1");
     says(&["a", "b", "c", "d", "e", "f"], "but for a, b, c, d and 2 more");
@@ -171,7 +197,7 @@ fn an_alert_is_explained_with_its_phase() {
     check(
         alert(AlertDescription::CertificateRequired),
         Stage::Data,
-        "the peer ended the connection: it wants a client certificate (alert \
+        "the server ended the connection: it wants a client certificate (alert \
          certificate_required)",
     );
     let unknown = AlertDescription::from(200);
@@ -186,7 +212,7 @@ fn plaintext_is_suspected_only_during_the_handshake() {
         Stage::Handshake,
         "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
     );
-    check(error, Stage::Data, "the peer sent a malformed TLS message");
+    check(error, Stage::Data, "the server sent a malformed TLS message");
 }
 
 #[test]

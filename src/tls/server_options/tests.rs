@@ -1,8 +1,6 @@
 //! Tests of a server's options.
 
-use rcgen::{
-    CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber, date_time_ymd,
-};
+use rcgen::SerialNumber;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, ProtocolVersion, SupportedCipherSuite};
@@ -101,15 +99,15 @@ fn an_invalid_root_or_list_is_named_by_its_position() {
     fails(list(broken), "revocation list 1 can't be used");
     fails(list(&broken.replace("AAAA", "!!!!")), "revocation list 1 of the PEM text is broken");
     let world = World::new();
-    let two = world.list(&world.root, &[], 2100) + broken;
+    let two = world.root.revocation_list(&[], 2100) + broken;
     fails(list(&two), "revocation list 2 can't be used");
 }
 
 #[test]
 fn every_certificate_but_the_root_must_be_covered_by_a_current_list() {
     let world = World::new();
-    let root = |revoked: &[u64], until| world.list(&world.root, revoked, until);
-    let middle = |revoked: &[u64], until| world.list(&world.middle, revoked, until);
+    let root = |revoked: &[u64], until| world.root.revocation_list(revoked, until);
+    let middle = |revoked: &[u64], until| world.middle.revocation_list(revoked, until);
     let verdict = |lists: &str| world.verify(lists);
     assert_eq!(verdict(""), Ok(()));
     assert_eq!(verdict(&(root(&[], 2100) + &middle(&[], 2100))), Ok(()));
@@ -149,7 +147,7 @@ fn a_complete_configuration_combines_only_with_close_notify() {
         (whole.clone().client_auth(ClientAuth::Optional), "client_auth"),
         (whole.clone().add_client_root_pem(&root).unwrap(), "add_client_root_pem"),
         (
-            whole.clone().add_client_crl_pem(world.list(&world.root, &[], 2100)).unwrap(),
+            whole.clone().add_client_crl_pem(world.root.revocation_list(&[], 2100)).unwrap(),
             "add_client_crl_pem",
         ),
         (whole.clone().add_client_verifier(|_| Ok(())), "add_client_verifier"),
@@ -183,27 +181,6 @@ impl World {
         World { root, middle, leaf }
     }
 
-    fn list(&self, issuer: &Authority, revoked: &[u64], until: i32) -> String {
-        let revoked_certs = revoked
-            .iter()
-            .map(|&serial| RevokedCertParams {
-                serial_number: SerialNumber::from(serial),
-                revocation_time: date_time_ymd(2020, 1, 1),
-                reason_code: None,
-                invalidity_date: None,
-            })
-            .collect();
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2019, 1, 1),
-            next_update: date_time_ymd(until, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs,
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(issuer.issuer()).unwrap().pem().unwrap()
-    }
-
     fn verify(&self, lists: &str) -> std::result::Result<(), CertificateError> {
         let mut settings = ServerSettings {
             client_auth: ClientAuth::Required,
@@ -214,7 +191,8 @@ impl World {
             settings.client_crls = pem::revocation_lists(lists.as_bytes()).unwrap();
         }
         let provider = provider().unwrap();
-        let webpki = server_config::client_verifier(&settings, &provider).unwrap();
+        let roots = Arc::new(server_config::client_roots(&settings).unwrap());
+        let webpki = server_config::client_verifier(&settings, &roots, &provider).unwrap();
         let verifier: &dyn ClientCertVerifier = &*webpki;
         let others: [CertificateDer<'_>; 1] = [self.middle.der().clone()];
         match verifier.verify_client_cert(self.leaf.der(), &others, UnixTime::now()) {
