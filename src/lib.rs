@@ -43,6 +43,8 @@
 //! |---|---|
 //! | `aws-lc-rs` (default) | cryptography from aws-lc-rs |
 //! | `ring` | cryptography from ring, unless `aws-lc-rs` is on too |
+//! | `native-roots` | [`Roots`] has the roots of the system |
+//! | `platform-verifier` | [`Roots`] has the certificate verifier of the system |
 //! | `rustls-0_23` | [`TlsOptions`] accepts a complete configuration of rustls 0.23 |
 //! | `ureq-3` | module `ureq`: HTTP with ureq 3, under the egress rules of a [`Connector`] |
 //! | `sim` | module `sim`: the [`machine`] in a simulated world, for tests and fuzzing |

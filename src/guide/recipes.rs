@@ -327,49 +327,45 @@
 //!
 //! # The system's roots
 //!
-//! By default the roots of Mozilla apply, as compiled into the program. Many Unix systems keep the roots of the
-//! administrator in one PEM file. To trust exactly those:
+//! By default the roots of Mozilla apply, as compiled into the program. A company that inspects the traffic, or that has
+//! an authority of its own, puts its root into the store of the system. With the feature `native-roots`:
 //!
 //! ```
-//! use std::env;
-//! use std::error::Error;
-//! use std::fs;
-//! use std::path::PathBuf;
-//! use sockeye::{Connector, TlsOptions};
+//! # #[cfg(feature = "native-roots")] {
+//! use sockeye::{Connector, Roots, TlsOptions};
 //!
-//! /// Debian, Ubuntu, Arch and Alpine; Fedora and RHEL; openSUSE; macOS and the BSDs.
-//! const BUNDLES: [&str; 4] = [
-//!     "/etc/ssl/certs/ca-certificates.crt",
-//!     "/etc/pki/tls/certs/ca-bundle.crt",
-//!     "/etc/ssl/ca-bundle.pem",
-//!     "/etc/ssl/cert.pem",
-//! ];
-//!
-//! fn system_bundle() -> Option<PathBuf> {
-//!     match env::var_os("SSL_CERT_FILE") {
-//!         Some(path) => Some(path.into()),
-//!         None => BUNDLES.map(PathBuf::from).into_iter().find(|path| path.exists()),
-//!     }
-//! }
-//!
-//! fn system_roots() -> Result<TlsOptions, Box<dyn Error>> {
-//!     let path = system_bundle().ok_or("this system has no bundle of certificates")?;
-//!     Ok(TlsOptions::new().add_root_pem(fs::read(path)?)?.only_added_roots())
-//! }
-//!
-//! # if system_bundle().is_none() {
-//! #     return Ok(());
-//! # }
-//! // The connector's sockets share one configuration. The bundle is read once.
-//! let connector = Connector::builder().tls(system_roots()?).build()?;
+//! // Read once per process. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's store.
+//! let tls = TlsOptions::new().roots(Roots::Native);
+//! let connector = Connector::builder().tls(tls).build()?;
 //! # let _ = connector;
-//! # Ok::<(), Box<dyn Error>>(())
+//! # }
+//! # Ok::<(), sockeye::Error>(())
 //! ```
 //!
-//! [`add_root_pem`](crate::TlsOptions::add_root_pem) fails if one certificate is broken, and its message names it.
-//! Without [`only_added_roots`](crate::TlsOptions::only_added_roots) the system's roots are trusted in addition to
-//! Mozilla's. On Windows and macOS the system has a verifier of its own. The crate `rustls-platform-verifier` makes a
-//! rustls configuration of it, which [`TlsOptions`](crate::TlsOptions) takes with the feature `rustls-0_23`.
+//! [`add_root_pem`](crate::TlsOptions::add_root_pem) adds to whichever base set is in use. With the feature
+//! `platform-verifier`, [`Roots::Platform`](crate::Roots#variant.Platform) asks the verifier of macOS, iOS, Windows or
+//! Android instead.
+//!
+//! # The certificate of one server
+//!
+//! A database often has the certificate that its installation made. No authority has signed it, and its name may be
+//! wrong. [`trust_only_pem`](crate::TlsOptions::trust_only_pem) trusts exactly that certificate:
+//!
+//! ```no_run
+//! use sockeye::TlsOptions;
+//!
+//! let tls = TlsOptions::new().trust_only_pem(std::fs::read("/etc/app/database.crt")?)?;
+//! # let _ = tls;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | of PostgreSQL and MySQL | here |
+//! |---|---|
+//! | `sslmode=verify-full`, `VERIFY_IDENTITY` | [`add_root_pem`](crate::TlsOptions::add_root_pem) and [`only_added_roots`](crate::TlsOptions::only_added_roots) |
+//! | `sslmode=verify-ca`, `VERIFY_CA` | the same, and [`danger_accept_any_name`](crate::TlsOptions::danger_accept_any_name) |
+//! | `sslmode=require`, `REQUIRED` | [`danger_accept_invalid_certs`](crate::TlsOptions::danger_accept_invalid_certs) |
+//! | `sslcert` and `sslkey`, `ssl-cert` and `ssl-key` | [`identity`](crate::TlsOptions::identity) |
+//! | `sslcrl`, `ssl-crl` | [`add_crl_pem`](crate::TlsOptions::add_crl_pem) |
 //!
 //! # A probe of 500 targets
 //!

@@ -27,13 +27,30 @@
 //! # Trust
 //!
 //! [`TlsOptions`](crate::TlsOptions) sets the trusted roots, the client certificate, the server name and the ALPN
-//! protocols. By default the roots are Mozilla's, as the `webpki-roots` crate has them. A recipe uses
-//! [the system's roots](super::recipes#the-systems-roots) instead.
+//! protocols. By default the roots are Mozilla's, as the `webpki-roots` crate has them. [`Roots`](crate::Roots) selects
+//! [those of the system](super::recipes#the-systems-roots) or only those that the program adds.
 //!
 //! The certificate must be valid for the host that was connected to, or for
 //! [`server_name`](crate::TlsOptions::server_name). If the host is an IP address, the certificate must contain that IP
 //! address. [`SocketInfo::tls`](crate::SocketInfo::tls) has the negotiated version, cipher suite and certificates.
 //! Sockets with equal options resume each other's sessions.
+//!
+//! More checks can be added. Each can only refuse what the others accept:
+//!
+//! - [`add_crl_pem`](crate::TlsOptions::add_crl_pem) adds revocation lists. Every certificate must then be covered by one,
+//!   unless [`revocation`](crate::TlsOptions::revocation) relaxes that.
+//! - [`pin_spki_sha256`](crate::TlsOptions::pin_spki_sha256) demands one of several keys. To learn the hash of a server's
+//!   key, set a wrong pin: the error states it.
+//! - [`add_verifier`](crate::TlsOptions::add_verifier) runs a check of the program. It may block, because it never runs on
+//!   the event loop. It runs once the server has proven that it has the key.
+//!
+//! Relaxations have `danger` in their names. A server whose certificate no authority has signed needs none of them: see
+//! [the certificate of one server](super::recipes#the-certificate-of-one-server).
+//!
+//! If TLS fails, the message says what to do. [`Error::tls_failure`](crate::Error::tls_failure) tells programs which kind
+//! of failure it is.
+//!
+//! [`ech_config_list`](crate::TlsOptions::ech_config_list) hides the server name from everyone on the path.
 //!
 //! # Full duplex
 //!
@@ -81,5 +98,5 @@
 //! - The [`connect_timeout`](crate::SocketOptions::connect_timeout) bounds the handshake, so a client that stalls costs a
 //!   socket for that time, at most 16 KiB, and no thread.
 //!
-//! //! ---
+//! ---
 //! Previous: [writing](super::writing). Next: [STARTTLS](super::starttls).

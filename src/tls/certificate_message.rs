@@ -55,7 +55,7 @@ pub(super) fn explain_certificate(error: &CertificateError, owner: Role) -> Stri
             Some(name) => {
                 return format!(
                     "{owners}'s certificate or that of an issuer is signed with {name}, which is \
-                     not secure: it has to be signed anew, for example with SHA-256"
+                     not secure: it has to be signed again, for example with SHA-256"
                 );
             }
             None => "uses an unsupported signature algorithm",
@@ -158,7 +158,7 @@ pub(super) fn webpki_fault(printed: &str) -> Option<&'static str> {
     let name = printed.split(['(', ' ', '{']).next().unwrap_or(printed);
     Some(match name {
         "UnsupportedCertVersion" => {
-            "it is of X.509 version 1 or 2, which is not supported: make it anew with version 3, \
+            "it is of X.509 version 1 or 2, which is not supported: make one of version 3, \
              which has a subjectAltName"
         }
         "UnsupportedCriticalExtension" => "it has a critical extension that is not supported",

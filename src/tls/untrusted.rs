@@ -60,7 +60,7 @@ impl UntrustedReason {
             ),
             UntrustedReason::OtherKey { issuer } => format!(
                 "{owner}'s certificate is not signed by the trusted root \"{issuer}\", but by \
-                 another key of that name: if the authority was made anew, add its new certificate"
+                 another key of that name: if the authority has a new certificate, add that one"
             ),
             UntrustedReason::ShortKey { bits, issuer: None } => format!(
                 "{owner}'s certificate can't be used: its key is too short (RSA with {bits} bits, \

@@ -292,7 +292,7 @@ fn a_client_certificate_of_version_1_is_sent() {
 }
 
 #[test]
-fn a_root_that_was_made_anew_is_told_from_an_unknown_one() {
+fn a_root_that_was_replaced_is_told_from_an_unknown_one() {
     let (old, new) = (Authority::new("Corp CA"), Authority::new("Corp CA"));
     let leaf = new.leaf(["a.test"]);
     let options = TlsOptions::new().add_root_pem(old.pem()).unwrap().only_added_roots();

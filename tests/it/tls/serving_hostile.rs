@@ -123,7 +123,7 @@ fn malformed_oversized_and_outdated_hellos_are_refused_with_an_alert() {
             (
                 "a record of 20,000 bytes",
                 [&[22, 3, 1, 0x4e, 0x20][..], &[0; 100]].concat(),
-                "malformed",
+                "record that is too long",
             ),
             ("data first", record(23, b"hello"), "TLS"),
             ("an alert first", record(21, &[2, 40]), "handshake_failure"),
