@@ -39,12 +39,6 @@ use crate::tls::{
 const RECORD_OVERHEAD: usize = 64;
 /// The maximum application data of a record, in bytes (RFC 8446, section 5.1).
 const MAX_RECORD: usize = 16 * 1024;
-/// The overhead of an unpadded TLS 1.3 record, in bytes: header, type and tag. The tag has this length in all cipher
-/// suites of rustls (RFC 8446, section 5.2).
-const TLS13_OVERHEAD: usize = 5 + 1 + 16;
-/// The maximum number of key updates that are answered while this side writes nothing. Later answers wait for the next
-/// data, because some peers treat many key updates as an attack.
-const MAX_KEY_UPDATE_REPLIES: u8 = 16;
 /// The maximum size of unprocessed input: the longest handshake message that rustls accepts, and the record that
 /// completes it.
 const MAX_RECV_QUEUE: usize = 128 * 1024;
@@ -70,13 +64,9 @@ pub(super) struct Session {
     flood: FloodGuard,
     /// Whether the connection holds decrypted data.
     has_plaintext: bool,
-    /// Whether records other than data were processed since the last check for a pending key update answer.
-    check_key_update: bool,
     close_notify: CloseNotify,
     /// Whether a receive was deferred until the current transmit is done.
     recv_deferred: bool,
-    /// The number of key updates answered since data was last sealed.
-    key_update_replies: u8,
     /// The part of the ClientHello that a server keeps.
     hello: Option<Box<Hello>>,
     /// The size of the peer's certificates, in bytes, from the first state after the handshake.
@@ -177,10 +167,8 @@ impl Session {
             peer_state: PeerState::Handshaking,
             flood: FloodGuard::default(),
             has_plaintext: false,
-            check_key_update: false,
             close_notify: CloseNotify::No,
             recv_deferred: false,
-            key_update_replies: 0,
             hello: None,
             certificates_size: None,
             handshake: Duration::ZERO,

@@ -1,7 +1,5 @@
 //! The input of a session, one state of the rustls connection after the other.
 
-use std::num::NonZeroUsize;
-
 use rustls::Error;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 
@@ -10,10 +8,7 @@ use super::super::recv_queue::RecvQueue;
 use super::super::send_queue::SendQueue;
 use super::connection::{Connection, Records};
 use super::leftover::Leftover;
-use super::{
-    MAX_CLIENT_HELLO, MAX_KEY_UPDATE_REPLIES, MAX_RECV_QUEUE, PeerState, Session, TLS13_OVERHEAD,
-    catch_panic,
-};
+use super::{MAX_CLIENT_HELLO, MAX_RECV_QUEUE, PeerState, Session, catch_panic};
 use crate::tls::{Failure, Role, Stage, size_of_certificates, with_certificates, with_hello};
 
 impl Session {
@@ -92,8 +87,6 @@ impl Session {
             send_queue: &mut self.send_queue,
             leftover: &mut self.leftover,
             flood: &mut self.flood,
-            check_key_update: &mut self.check_key_update,
-            may_reply: !silent && self.key_update_replies < MAX_KEY_UPDATE_REPLIES,
             silent,
             handshaking: matches!(self.peer_state, PeerState::Handshaking),
             role: self.terms.role,
@@ -103,8 +96,6 @@ impl Session {
             Connection::Server(server) => part.process(server),
         };
         self.has_plaintext |= progress.has_plaintext;
-        self.check_key_update |= !progress.nothing_else && !progress.asks_for_reply;
-        self.key_update_replies += u8::from(progress.has_reply);
         self.recv_queue.discard(progress.discard);
         if progress.handshaken && matches!(self.peer_state, PeerState::Handshaking) {
             self.peer_state = PeerState::Established;
@@ -145,10 +136,9 @@ impl Session {
             Connection::Server(server) => move_record(server, recv_queue, leftover, buf),
         };
         self.has_plaintext = false;
-        // Usually the input is exhausted, and there is nothing to answer.
+        // Usually the input is exhausted.
         let idle = matches!(self.peer_state, PeerState::Established) && self.recv_queue.len() == 0;
-        let answers = connection.wants_write();
-        if !idle || self.check_key_update || answers {
+        if !idle {
             self.process();
         }
         moved
@@ -184,9 +174,6 @@ struct Part<'a> {
     send_queue: &'a mut SendQueue,
     leftover: &'a mut Leftover,
     flood: &'a mut FloodGuard,
-    check_key_update: &'a mut bool,
-    /// Whether a key update may be answered.
-    may_reply: bool,
     silent: bool,
     handshaking: bool,
     role: Role,
@@ -199,10 +186,6 @@ struct Progress {
     more: bool,
     handshaken: bool,
     has_plaintext: bool,
-    /// Whether the state was only data, or nothing was processed.
-    nothing_else: bool,
-    asks_for_reply: bool,
-    has_reply: bool,
     peer_state: Option<PeerState>,
 }
 
@@ -217,9 +200,6 @@ impl Part<'_> {
             more: false,
             handshaken: false,
             has_plaintext: false,
-            nothing_else: discard == 0,
-            asks_for_reply: false,
-            has_reply: false,
             peer_state: None,
         };
         match state {
@@ -234,9 +214,6 @@ impl Part<'_> {
                     progress.more = true;
                 } else {
                     progress.has_plaintext = true;
-                    // True if exactly one record was processed, and it is data.
-                    let data = traffic.peek_len().map_or(0, NonZeroUsize::get);
-                    progress.nothing_else = discard == data + TLS13_OVERHEAD;
                 }
                 self.flood.reset();
             }
@@ -248,18 +225,8 @@ impl Part<'_> {
                 transmitted.done();
                 progress.more = true;
             }
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                progress.handshaken = true;
-                let check_key_update = std::mem::take(self.check_key_update) || discard > 0;
-                if check_key_update && self.may_reply {
-                    // rustls would answer a key update only with the next data. To encrypt one byte into an
-                    // empty buffer fails, but makes rustls queue the answer.
-                    let _ = traffic.encrypt(&[0], &mut []);
-                    progress.asks_for_reply = true;
-                    progress.more = true;
-                    progress.has_reply = connection.common().wants_write();
-                }
-            }
+            // rustls answers a key update with the next data that this side sends, once (RFC 8446, section 4.6.3).
+            Ok(ConnectionState::WriteTraffic(_)) => progress.handshaken = true,
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                 progress.peer_state = Some(PeerState::Ended);
             }

@@ -26,7 +26,6 @@ impl Session {
         if bytes_to_seal.is_empty() || !self.ready_to_encrypt() {
             return 0;
         }
-        self.key_update_replies = 0;
         let Session { connection: Some(connection), recv_queue, send_queue, .. } = self else {
             return 0;
         };

@@ -210,7 +210,7 @@ enum End {
     /// Without `close_notify`.
     Truncation,
     Reset,
-    /// Like `Fin`, after this side has answered a key update.
+    /// Like `Fin`, behind a key update.
     KeyUpdate,
 }
 
@@ -293,11 +293,6 @@ fn end_connection(mut stream: TcpStream) {
         End::Reset => return reset(stream),
         End::KeyUpdate => {
             server.refresh_traffic_keys().expect("it is TLS 1.3");
-            flush(&mut server, &mut stream);
-            stream.set_read_timeout(Some(ms(4000))).expect("not zero");
-            if !stream.read(&mut [0; 256]).is_ok_and(|bytes| bytes > 0) {
-                return reset(stream);
-            }
             server.send_close_notify();
         }
     }

@@ -8,6 +8,7 @@ mod partial;
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use sockeye::{Error, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsVersion};
 
@@ -38,11 +39,19 @@ fn pair(
     (peer, socket)
 }
 
-/// Requests another key update and waits for the reply.
+/// Writes single bytes until `enough` arrives. Returns their number.
 #[track_caller]
-fn is_answered(peer: &mut Accepted) {
-    peer.line().update_keys().expect("the other end is open");
-    assert!(peer.pull().expect("the reply is valid"), "a reply arrives");
+fn write_bytes_until(enough: &mpsc::Receiver<()>, socket: &Socket) -> usize {
+    let start = Instant::now();
+    for count in 1.. {
+        let mut writer = socket;
+        writer.write_all(b"w").expect("the peer reads");
+        if enough.recv_timeout(ms(1)).is_ok() {
+            return count;
+        }
+        assert!(start.elapsed() < WATCHDOG, "{count} bytes are not enough");
+    }
+    unreachable!("the loop is endless")
 }
 
 /// Runs the test over TLS 1.3 in both ways.

@@ -2,18 +2,28 @@
 
 use super::*;
 
+/// The size of a TLS 1.3 record of this content: header, content, type and tag.
+fn record(content: usize) -> usize {
+    5 + content + 1 + 16
+}
+
+/// The size of a key update (RFC 8446, section 4.6.3).
+const KEY_UPDATE: usize = 5;
+
 #[test]
-fn a_key_update_is_answered_anywhere_in_a_flight() {
+fn key_updates_anywhere_in_a_flight_are_answered_once_with_the_next_data() {
     in_both_roles(|| {
         for (before, after) in [(0, 0), (10, 0), (0, 10), (10, 10), (40_000, 40_000)] {
-            for step in [1, 30, usize::MAX] {
+            for (step, updates) in [(1, 1), (1, 3), (30, 1), (usize::MAX, 1), (usize::MAX, 20)] {
                 if step == 1 && before > 10 {
                     continue;
                 }
                 let mut wire = Wire::open(&rustls::version::TLS13, 1);
                 wire.peer.set_buffer_limit(None);
                 wire.peer.writer().write_all(&vec![1; before]).unwrap();
-                wire.peer.refresh_traffic_keys().unwrap();
+                for _ in 0..updates {
+                    wire.peer.refresh_traffic_keys().unwrap();
+                }
                 wire.peer.writer().write_all(&vec![2; after]).unwrap();
                 wire.serve();
                 let mut got = 0;
@@ -22,7 +32,12 @@ fn a_key_update_is_answered_anywhere_in_a_flight() {
                     got += wire.read_all();
                 }
                 assert_eq!(got, before + after);
-                assert!(wire.machine.has_unsent(), "the answer, {before} {after} {step}");
+                assert!(!wire.machine.has_unsent(), "{before} {after} {step}: an answer alone");
+                for answer in [record(KEY_UPDATE), 0] {
+                    assert_eq!(wire.seal(&[7; 10]), 10);
+                    let sent = wire.give_back(usize::MAX);
+                    assert_eq!(sent, answer + record(10), "{before} {after} {step} {updates}");
+                }
                 wire.drain();
                 wire.exchange(1000);
             }

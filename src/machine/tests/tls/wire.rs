@@ -203,8 +203,8 @@ impl Wire {
         self.written.extend_from_slice(&bytes_to_seal[..bytes]);
     }
 
-    /// Returns the transmit buffer after the kernel accepted `bytes` bytes of it.
-    pub(super) fn give_back(&mut self, bytes: usize) {
+    /// Returns the transmit buffer after the kernel accepted at most `bytes` bytes of it. Returns how many it accepted.
+    pub(super) fn give_back(&mut self, bytes: usize) -> usize {
         let mut transmit = self.lent.take().expect("a transmit buffer is lent");
         let bytes = transmit.bytes().len().min(bytes);
         // After a TLS failure, bytes may still be sent.
@@ -214,6 +214,7 @@ impl Wire {
         transmit.sent(bytes);
         let actions = self.machine.transmit_done(&mut transmit);
         self.see(actions);
+        bytes
     }
 
     pub(super) fn transmit(&mut self, bytes: usize) {
@@ -227,7 +228,9 @@ impl Wire {
 
     pub(super) fn transmit_or_back(&mut self, bytes: usize) {
         match &self.lent {
-            Some(_) => self.give_back(bytes),
+            Some(_) => {
+                self.give_back(bytes);
+            }
             // A wire that was released sends only the final records.
             None if self.released.is_some() => {}
             None if self.random.bool() => self.transmit(bytes),

@@ -65,16 +65,22 @@ impl PeerReport {
     /// Returns the content types of all records since the handshake began. Other bytes fail the test.
     #[track_caller]
     pub fn records(&self) -> Vec<u8> {
-        let mut rest = &self.wire[self.clear..];
-        let mut types = Vec::new();
-        while let [kind @ 20..=23, 3, 0..=4, high, low, body @ ..] = rest {
-            let length = usize::from(u16::from_be_bytes([*high, *low]));
-            types.push(*kind);
-            rest = body.get(length..).expect("a record is complete");
-        }
+        let (types, rest) = complete_records(&self.wire[self.clear..]);
         assert!(rest.is_empty(), "not a record: {:?}", &rest[..rest.len().min(64)]);
         types
     }
+}
+
+/// Returns the content types of the complete records at the beginning, and what follows them.
+fn complete_records(mut bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+    let mut types = Vec::new();
+    while let [kind @ 20..=23, 3, 0..=4, high, low, body @ ..] = bytes {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some(rest) = body.get(length..) else { break };
+        types.push(*kind);
+        bytes = rest;
+    }
+    (types, bytes)
 }
 
 impl TlsPeer {
@@ -504,6 +510,22 @@ impl Accepted {
             }
         }
         Ok(())
+    }
+
+    /// Requests a key update of the other end, which writes single bytes. Receives until the update comes.
+    #[track_caller]
+    pub fn expect_key_update(&mut self) {
+        let before = self.records_without_data();
+        self.line().update_keys().expect("the other end is open");
+        while self.records_without_data() == before {
+            assert!(self.pull().expect("the data is valid"), "a key update arrives");
+        }
+    }
+
+    /// Returns the number of records that hold no data, if each of the others holds one byte.
+    fn records_without_data(&self) -> usize {
+        let (types, _) = complete_records(&self.wire[self.clear.unwrap_or(0)..]);
+        types.len() - self.data.len()
     }
 
     // ---------------------------------------------------------------- data

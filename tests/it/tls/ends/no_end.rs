@@ -109,46 +109,65 @@ fn unread_tickets_do_not_turn_a_close_into_a_reset() {
 // -------------------------------------------------------------------- key updates
 
 #[test]
-fn key_updates_are_answered_on_an_idle_socket() {
+fn a_key_update_is_answered_with_the_next_data() {
     in_tls_1_3(|setting| {
         let (sender, receiver) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
             for _ in 0..3 {
-                is_answered(peer);
+                peer.expect_key_update();
+                sender.send(()).expect("the test waits for it");
             }
-            sender.send(()).expect("the test waits for it");
-            peer.echo();
         });
-        receiver.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
+        let count: usize = (0..3).map(|_| write_bytes_until(&receiver, &socket)).sum();
         assert_eq!(socket.phase(), Phase::Open);
-        assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (0, 0));
-        (&socket).write_all(b"with new keys").expect("the peer reads");
-        assert_eq!(read_exactly(&socket, 13).expect("the peer answers"), b"with new keys");
+        assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (0, count as u64));
         socket.close().expect("the peer reads");
-        peer.assert_received(b"with new keys");
+        peer.assert_received(&vec![b'w'; count]);
     });
 }
 
+/// RFC 8446, section 4.6.3: a side that was silent sends one update for all requests.
 #[test]
-fn key_updates_are_answered_during_a_blocked_read() {
+fn key_updates_in_a_row_are_answered_once_and_not_before_data() {
     in_tls_1_3(|setting| {
-        let (sender, receiver) = mpsc::channel();
-        let (peer, socket) = pair(setting, move |peer| {
-            peer.wait_signal();
-            is_answered(peer);
-            sender.send(()).expect("the test waits for it");
-            peer.wait_signal();
-            peer.send(b"data");
+        let script = |updates| {
+            move |peer: &mut Accepted| {
+                for _ in 0..updates {
+                    peer.line().update_keys().expect("the other end is open");
+                }
+                // Read after the updates.
+                peer.send(b"now");
+                peer.echo();
+            }
+        };
+        let records = |updates| {
+            let (peer, socket) = pair(setting, script(updates));
+            assert_eq!(read_exactly(&socket, 3).expect("the peer sends"), b"now");
+            for _ in 0..2 {
+                (&socket).write_all(b"with new keys").expect("the peer reads");
+                let answer = read_exactly(&socket, 13).expect("the peer answers");
+                assert_eq!(answer, b"with new keys");
+            }
+            socket.close().expect("the peer reads");
+            peer.assert_received(b"with new keyswith new keys").records().len()
+        };
+        let without = records(0);
+        assert_eq!(records(1), without + 1);
+        assert_eq!(records(20), without + 1);
+        // Nothing is sent for the sake of an update.
+        let (peer, socket) = pair(setting, |peer| {
+            peer.line().update_keys().expect("the other end is open");
+            peer.send(b"now");
         });
+        assert_eq!(read_exactly(&socket, 3).expect("the peer sends"), b"now");
         let reader = socket.reader();
         let reading = spawn_blocked(move || read(reader, 10));
-        peer.signal();
-        receiver.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
         assert!(reading.is_running(), "a key update is not data");
-        peer.signal();
-        assert_eq!(reading.join().expect("the peer sends"), b"data");
         socket.close().expect("the peer reads");
-        peer.assert_received(b"");
+        assert_fails(reading.join(), ErrorKind::Closed);
+        let report = peer.assert_received(b"");
+        // Besides an answer that close_notify takes along, as data would.
+        assert_eq!(report.records().len(), without - 2 + 1);
     });
 }
 
