@@ -263,6 +263,9 @@ pub enum TimerKind {
     /// The connect timeout, while the lookup waited for others of its connector. Only the driver, which runs lookups,
     /// distinguishes this from [`Lookup`](Self::Lookup).
     LookupQueue,
+    /// The connect timeout, while a server answered nothing to a ClientHello with a post-quantum key. Only the driver
+    /// distinguishes this from [`Handshake`](Self::Handshake).
+    FirstAnswer,
     /// The connect timeout or deadline, before connecting began.
     Start,
     /// The limit of one accept.
@@ -279,7 +282,7 @@ impl TimerKind {
             TimerKind::Connect | TimerKind::NextAttempt | TimerKind::OtherFamilyDelay => {
                 Some(Step::Connect)
             }
-            TimerKind::Handshake => Some(Step::Handshake),
+            TimerKind::Handshake | TimerKind::FirstAnswer => Some(Step::Handshake),
             TimerKind::Close => Some(Step::Close),
             // It depends on the call and on the state of the socket.
             TimerKind::Upgrade
@@ -301,6 +304,11 @@ impl TimerKind {
             }
             TimerKind::Connect => "the connect timeout passed before an address answered",
             TimerKind::Handshake => "the connect timeout passed during the TLS handshake",
+            TimerKind::FirstAnswer => {
+                "the connect timeout passed during the TLS handshake, in which the server answered \
+                 nothing. Some servers and firewalls drop a ClientHello with a post-quantum key: \
+                 try key_exchange_groups without 4588"
+            }
             TimerKind::Upgrade => {
                 "the connect timeout passed before the upgrade to TLS could begin"
             }

@@ -15,12 +15,13 @@ const CODES: [i32; 14] = [1, 13, 22, 24, 12, 32, 98, 99, 100, 101, 104, 110, 111
 #[cfg(not(target_os = "linux"))]
 const CODES: [i32; 1] = [i32::MAX];
 
-const TIMERS: [TimerKind; 13] = [
+const TIMERS: [TimerKind; 14] = [
     TimerKind::Slot,
     TimerKind::Lookup,
     TimerKind::LookupQueue,
     TimerKind::Connect,
     TimerKind::Handshake,
+    TimerKind::FirstAnswer,
     TimerKind::Upgrade,
     TimerKind::NextAttempt,
     TimerKind::OtherFamilyDelay,

@@ -159,6 +159,11 @@ impl Machine {
         self.state.failure().map(Failure::message)
     }
 
+    /// Returns whether the handshake ended before anything came in answer to a ClientHello with a post-quantum key.
+    pub(crate) fn hello_was_unanswered(&self) -> bool {
+        self.state.hello_was_unanswered()
+    }
+
     pub(crate) fn failure(&self) -> Option<&Failure> {
         self.state.failure()
     }

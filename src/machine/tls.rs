@@ -83,6 +83,7 @@ struct Terms {
     role: Role,
     require_close_notify: bool,
     offers_ech: bool,
+    sends_long_hello: bool,
     /// The maximum size of unprocessed input during the handshake, in bytes.
     max_handshake_input: usize,
 }
@@ -133,6 +134,8 @@ pub(super) struct Summary {
     pub(super) failure: Option<Failure>,
     /// The records to send last, such as an alert.
     pub(super) final_records: Vec<u8>,
+    /// Whether nothing came in answer to a long ClientHello.
+    pub(super) is_unanswered: bool,
     /// Objects that may run the program's code when they are dropped.
     pub(super) discarded: Option<Discarded>,
 }
@@ -371,6 +374,10 @@ impl Session {
     pub(super) fn into_summary(mut self: Box<Self>) -> Summary {
         let negotiated = self.negotiated();
         let final_records = self.take_final_records();
+        let knows_nothing =
+            self.connection.as_ref().is_some_and(|it| it.protocol_version().is_none());
+        let is_unanswered =
+            self.terms.sends_long_hello && knows_nothing && self.recv_queue.len() == 0;
         let failure = match std::mem::replace(&mut self.peer_state, PeerState::Ended) {
             PeerState::Failed(failure) => Some(*failure),
             PeerState::Handshaking
@@ -379,7 +386,7 @@ impl Session {
             | PeerState::Truncated => None,
         };
         let discarded = self.foreign.then(|| Discarded::session(self));
-        Summary { negotiated, failure, final_records, discarded }
+        Summary { negotiated, failure, final_records, is_unanswered, discarded }
     }
 }
 
@@ -389,6 +396,7 @@ impl Terms {
             role: setup.role(),
             require_close_notify: setup.require_close_notify(),
             offers_ech: setup.offers_ech(),
+            sends_long_hello: setup.sends_long_hello(),
             max_handshake_input: match (setup.role(), setup.may_ask_for_certificate()) {
                 (Role::Client, _) => MAX_RECV_QUEUE,
                 (Role::Server, true) => MAX_CLIENT_CERTIFICATES,

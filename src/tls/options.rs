@@ -13,7 +13,7 @@ use super::pem::{self, ChainAndKey};
 use super::provider::provider;
 use super::revocation::check_revocation_lists;
 use super::roots::{RevocationPolicy, Roots};
-use super::server_name::{MAX_NAME_IN_MESSAGE, parse_name};
+use super::server_name::{explain_invalid, parse_name};
 use super::settings::{ClientIdentity, Hook, Settings, Trust, check_alpn};
 use crate::error::{Error, Result};
 
@@ -390,10 +390,8 @@ impl TlsOptions {
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(name) = &self.server_name {
             if parse_name(name).is_none() {
-                let name: String = name.chars().take(MAX_NAME_IN_MESSAGE).collect();
-                return Err(Error::invalid_options(format!(
-                    "server_name {name:?} is not a DNS name or an IP address"
-                )));
+                let (reason, name) = explain_invalid(name);
+                return Err(Error::invalid_options(format!("server_name {name:?} {reason}")));
             }
         }
         if let (Some(_), Some(set)) = (&self.whole_config, self.settings.first_conflict()) {

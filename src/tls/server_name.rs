@@ -19,6 +19,15 @@ pub(super) fn parse_name(text: &str) -> Option<ServerName<'static>> {
     DnsName::try_from(name.to_ascii_lowercase()).ok().map(ServerName::DnsName)
 }
 
+/// Returns the reason why no certificate can match the text, and the beginning of the text.
+pub(super) fn explain_invalid(text: &str) -> (&'static str, String) {
+    let reason = match text.is_ascii() {
+        true => "is not a DNS name or an IP address",
+        false => "is not ASCII: write each Unicode label as its A-label, which begins with xn--",
+    };
+    (reason, text.chars().take(MAX_NAME_IN_MESSAGE).collect())
+}
+
 /// The maximum length of an invalid name in a message, in characters.
 pub(super) const MAX_NAME_IN_MESSAGE: usize = 64;
 
@@ -57,6 +66,15 @@ mod tests {
         check(&"a".repeat(64), None);
         check(&"a.".repeat(127), Some(&"a.".repeat(127)[..253]));
         check(&"a.".repeat(128), None);
+    }
+
+    #[test]
+    fn a_name_in_unicode_is_told_from_others() {
+        assert_eq!(explain_invalid("a b").0, "is not a DNS name or an IP address");
+        let (reason, text) = explain_invalid("bücher.example");
+        assert!(reason.contains("begins with xn--"), "{reason}");
+        assert_eq!(text, "bücher.example");
+        assert_eq!(explain_invalid(&"ü".repeat(100)).1.chars().count(), 64);
     }
 
     fn check(text: &str, expected: Option<&str>) {

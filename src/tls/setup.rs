@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ServerConfig};
 use super::config;
 use super::options::TlsOptions;
 use super::role::Role;
-use super::server_name::{MAX_NAME_IN_MESSAGE, parse_name};
+use super::server_name::{explain_invalid, parse_name};
 use super::server_options::ServerTlsOptions;
 use crate::error::{Error, Result};
 
@@ -50,9 +50,9 @@ impl TlsSetup {
             None => parse_name(hostname),
         };
         let Some(server_name) = server_name else {
-            let host: String = hostname.chars().take(MAX_NAME_IN_MESSAGE).collect();
+            let (reason, host) = explain_invalid(hostname);
             return Err(Error::invalid_options(format!(
-                "no certificate can match {host:?}: set the server_name of the TLS options"
+                "no certificate can match {host:?}, which {reason}: set the server_name of the TLS options"
             )));
         };
         let config = match options.full_config() {
@@ -136,6 +136,18 @@ impl TlsSetup {
         self.runs_foreign_code
     }
 
+    /// Returns whether this side is a client whose first message has a post-quantum key. Then it does not fit into one
+    /// packet.
+    pub(crate) fn sends_long_hello(&self) -> bool {
+        match &self.handshake {
+            Handshake::Client { config, .. } => {
+                let first = config.crypto_provider().kx_groups.first();
+                first.is_some_and(|group| LONG_GROUPS.contains(&group.name().into()))
+            }
+            Handshake::Server { .. } => false,
+        }
+    }
+
     /// Returns whether this side offers Encrypted Client Hello, and nothing else.
     pub(crate) fn offers_ech(&self) -> bool {
         self.offers_ech
@@ -162,6 +174,9 @@ impl fmt::Debug for TlsSetup {
         shown.field("require_close_notify", &self.require_close_notify).finish_non_exhaustive()
     }
 }
+
+/// SecP256r1MLKEM768, X25519MLKEM768 and SecP384r1MLKEM1024.
+const LONG_GROUPS: [u16; 3] = [4587, 4588, 4589];
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,7 @@ use crate::driver::sys::clock;
 use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::Wire;
 use crate::egress::EgressRules;
-use crate::error::{Error, Fault, LookupError};
+use crate::error::{Error, Fault, LookupError, TimerKind};
 use crate::info::Timings;
 use crate::machine::{Actions, AttemptId, Discarded, Endpoints, Input};
 use crate::options::TcpOptions;
@@ -164,6 +164,14 @@ impl ConnectionState {
                 let fault = finished
                     .as_ref()
                     .map_or(fault, |establishing| establishing.refine_fault(fault));
+                let fault = match fault {
+                    Fault::TimedOut(TimerKind::Handshake)
+                        if self.machine.hello_was_unanswered() =>
+                    {
+                        Fault::TimedOut(TimerKind::FirstAnswer)
+                    }
+                    fault => fault,
+                };
                 let attempts = self.machine.attempts();
                 let resolver =
                     finished.as_mut().and_then(|establishing| establishing.lookup_error.take());

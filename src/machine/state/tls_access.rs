@@ -38,6 +38,10 @@ impl State {
         }
     }
 
+    pub(in super::super) fn hello_was_unanswered(&self) -> bool {
+        self.summary().is_some_and(|summary| summary.is_unanswered)
+    }
+
     pub(in super::super) fn failure(&self) -> Option<&Failure> {
         match self.tls() {
             Some(tls) => tls.failure(),

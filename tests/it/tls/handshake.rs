@@ -14,6 +14,7 @@ use rustls::HandshakeKind;
 use rustls::crypto::ring::kx_group::SECP384R1;
 use sockeye::{
     Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions, TlsVersion,
+    connect_with,
 };
 
 use crate::support::peer::{assert_no_connection, listen};
@@ -317,6 +318,35 @@ fn a_server_name_replaces_the_host() {
 /// Starts a peer that takes the ClientHello and never answers.
 fn silent() -> Peer {
     Peer::reading()
+}
+
+/// aws-lc-rs sends a post-quantum key first, which makes the ClientHello longer than a packet.
+#[cfg(feature = "aws-lc-rs")]
+#[test]
+fn silence_after_a_long_hello_is_explained() {
+    with_watchdog(|| {
+        let says = |options: TlsOptions, answer: &'static [u8]| {
+            let peer = Peer::scripted(move |peer| {
+                peer.receive(10);
+                peer.send(answer);
+                peer.wait_signal();
+            });
+            let options = SocketOptions::new().secure_transport(SecureTransport::On).tls(options);
+            let options = options.connect_timeout(ms(200));
+            let socket = connect_with(peer.address(), options).expect("they are valid");
+            let error = socket.opened().expect_err("the peer does not answer");
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            peer.signal();
+            error.to_string()
+        };
+        let hint = "try key_exchange_groups without 4588";
+        let silent = says(TlsOptions::new(), b"");
+        assert!(silent.ends_with(hint), "{silent}");
+        let short = says(TlsOptions::new().key_exchange_groups([29, 23]), b"");
+        assert!(short.ends_with("passed during the TLS handshake"), "{short}");
+        let begun = says(TlsOptions::new(), &[22, 3, 3, 0, 100, 2]);
+        assert!(begun.ends_with("passed during the TLS handshake"), "{begun}");
+    });
 }
 
 #[test]

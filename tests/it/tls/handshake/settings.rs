@@ -9,7 +9,7 @@ fn refuses(options: SocketOptions) {
     let shown = format!("{options:?}");
     let listener = listen();
     let address = listener.local_addr().expect("a listener has an address");
-    let error = sockeye::connect_with(address, options).expect_err(&shown);
+    let error = connect_with(address, options).expect_err(&shown);
     assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{shown}");
     assert_no_connection(&listener);
 }
@@ -130,7 +130,7 @@ fn a_socket_reports_its_mode() {
         assert_eq!(plain.secure_transport(), SecureTransport::Off);
         let peer = Peer::reading();
         let options = with(SecureTransport::StartTls, trust_only(authority()));
-        let upgradable = sockeye::connect_with(peer.address(), options).expect("they are valid");
+        let upgradable = connect_with(peer.address(), options).expect("they are valid");
         assert_eq!(upgradable.secure_transport(), SecureTransport::StartTls);
         assert!(!upgradable.upgraded());
         let peer = TlsPeer::reading(&server_config());
