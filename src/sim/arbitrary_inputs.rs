@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::rules::{CheckResult, Expectations, Model, rule};
 use super::scenario::{ByteSource, ServerSetup, checksum};
 use super::targets::{LookupPart, Names, address};
-use super::tls::{self, Server};
+use super::tls::{self, TlsPeer};
 use super::trace::Trace;
 use crate::machine::{
     Actions, Attempt, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf,
@@ -29,7 +29,7 @@ pub(super) struct ArbitraryInputs {
     lent: Option<Transmit>,
     recv_buf: RecvBuf,
     latest: Option<AttemptId>,
-    server: Option<Server>,
+    server: Option<TlsPeer>,
     to_server: Vec<u8>,
     to_client: Vec<u8>,
 }
@@ -74,7 +74,7 @@ impl ArbitraryInputs {
             lent: None,
             recv_buf: RecvBuf::new(),
             latest: None,
-            server: secure.then(|| Server::new(server_setting)),
+            server: secure.then(|| TlsPeer::new(server_setting)),
             to_server: Vec::new(),
             to_client: Vec::new(),
         }
@@ -195,7 +195,7 @@ impl ArbitraryInputs {
         self.machine = Machine::upgraded(&self.config, &setup, &[], None, self.now);
         self.model = Model::upgrading();
         self.secure = true;
-        self.server = Some(Server::new(self.server_setting));
+        self.server = Some(TlsPeer::new(self.server_setting));
         self.start()
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::rules::{CheckResult, rule};
 use super::scenario::{ByteSource, ServerSetup, checksum};
 use super::targets::address;
-use super::tls::{self, Server};
+use super::tls::{self, TlsPeer};
 use crate::info::Phase;
 use crate::machine::{
     Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent, RecvPermit, Target,
@@ -64,9 +64,9 @@ impl RecordsScenario {
     }
 
     /// Creates a client and a server at the point before the flight, and the server's output.
-    fn set_up(&self) -> (Client, Server, Vec<u8>) {
+    fn set_up(&self) -> (Client, TlsPeer, Vec<u8>) {
         tls::seed(self.rng_seed);
-        let mut server = Server::new(self.setup);
+        let mut server = TlsPeer::new(self.setup);
         let mut client = Client::new(self);
         let mut flight = Vec::new();
         for _ in 0..if self.after { 3 } else { 1 } {

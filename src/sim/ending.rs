@@ -104,13 +104,13 @@ impl World {
         }
         self.each(|side, _| {
             let outcome = side.machine.outcome();
-            let spoiled = side.closed_by_user
+            let may_fail = side.closed_by_user
                 || side.cancelled
                 || side.machine.opened() != Some(Ok(()))
                 || outcome == Some(Err(Fault::UnreadPlaintext));
-            rule(spoiled || side.saw_eof, "without corruption, a reader sees EOF")?;
+            rule(may_fail || side.saw_eof, "without corruption, a reader sees EOF")?;
             rule(
-                spoiled || outcome == Some(Ok(())),
+                may_fail || outcome == Some(Ok(())),
                 "without corruption, a connection ends cleanly",
             )
         })

@@ -5,13 +5,13 @@ use super::environment::Network;
 use super::reading::pattern_offset;
 use super::rules::{CheckResult, rule};
 use super::scenario::ServerSetup;
-use super::tls::Server;
+use super::tls::TlsPeer;
 use super::wire::{SimRecv, SimSend, fill, fits};
 
 #[derive(Debug)]
 pub(super) struct Peer {
     setup: ServerSetup,
-    server: Option<Box<Server>>,
+    server: Option<Box<TlsPeer>>,
     /// Bytes that the wire has not accepted yet.
     outgoing: Vec<u8>,
     /// The plaintext bytes sent before it began TLS.
@@ -40,7 +40,7 @@ impl Peer {
     pub(super) fn new(secure: bool, setup: ServerSetup) -> Self {
         Peer {
             setup,
-            server: secure.then(|| Box::new(Server::new(setup))),
+            server: secure.then(|| Box::new(TlsPeer::new(setup))),
             outgoing: Vec::new(),
             sent_in_plaintext: 0,
             go_ahead_seen: 0,
@@ -144,7 +144,7 @@ impl Peer {
 
     /// Begins TLS. The plaintext that it has sent precedes it.
     fn begin_tls(&mut self) {
-        self.server = Some(Box::new(Server::new(self.setup)));
+        self.server = Some(Box::new(TlsPeer::new(self.setup)));
         self.sent_in_plaintext = self.sent;
         (self.sent, self.received) = (0, 0);
         self.ended = false;
@@ -249,7 +249,12 @@ impl Peer {
             if self.setup.serves && self.setup.go_ahead {
                 let wanted = &GO_AHEAD[self.go_ahead_seen..];
                 let (seen, rest) = rest.split_at(rest.len().min(wanted.len()));
-                rule(wanted.starts_with(seen), "the go-ahead follows the plaintext")?;
+                if !wanted.starts_with(seen) {
+                    // A client that does not understand the answer ends the connection.
+                    self.failed = true;
+                    self.send_last(net);
+                    return rule(net.corrupted_bytes, "the go-ahead follows the plaintext");
+                }
                 self.go_ahead_seen += seen.len();
                 if self.go_ahead_seen < GO_AHEAD.len() {
                     return Ok(());

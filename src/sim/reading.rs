@@ -307,9 +307,9 @@ impl Endpoint {
         let from = self.read;
         self.read += bytes.len() as u64;
         // A client that does not wait sends its ClientHello into the plaintext.
-        let spoiled = self.server.serves && !self.secure && net.corrupted_bytes;
+        let may_differ = self.server.serves && !self.secure && net.corrupted_bytes;
         rule(
-            spoiled || fits(pattern_offset(1 - self.who, self.secure), from, bytes),
+            may_differ || fits(pattern_offset(1 - self.who, self.secure), from, bytes),
             "a reader gets the peer's bytes in order",
         )
     }

@@ -210,16 +210,16 @@ impl Scenario {
     fn decode(kind: ScenarioKind, mut source: ByteSource<'_>) -> Self {
         let flags = source.byte();
         let violent = flags & 3 == 0;
-        let more = source.byte();
+        let more_flags = source.byte();
         let server = ServerSetup {
             tls13: flags & 4 == 0,
             short_records: flags & 24 == 24,
             require_close_notify: flags & 96 != 96,
             foreign: flags & 128 != 0,
             serves: matches!(kind, ScenarioKind::Serve | ScenarioKind::ServeUpgrade),
-            go_ahead: more & 16 == 0,
+            go_ahead: more_flags & 16 == 0,
         };
-        let peer_stalls = more % 16 == 15;
+        let peer_stalls = more_flags % 16 == 15;
         let endpoints = [EndpointConfig::decode(&mut source), EndpointConfig::decode(&mut source)];
         let rng_seed = checksum(source.0);
         let mut steps = Vec::new();

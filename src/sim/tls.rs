@@ -51,12 +51,12 @@ pub(super) fn seed(rng_seed: u64) {
 
 /// The TLS of the scripted peer: the server, or the client of a machine that is the server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct TlsPeer {
     connection: Connection,
     peer_ended: bool,
 }
 
-impl Server {
+impl TlsPeer {
     pub(super) fn new(setup: ServerSetup) -> Self {
         let connection = if setup.serves {
             let config = Arc::new(client_config(&[version(setup)], setup.short_records));
@@ -66,7 +66,7 @@ impl Server {
         };
         let mut connection = connection.expect("the configuration is valid");
         connection.set_buffer_limit(None);
-        Server { connection, peer_ended: false }
+        TlsPeer { connection, peer_ended: false }
     }
 
     /// Processes ciphertext, and appends the decrypted bytes to `data`. Returns the error if there is one.

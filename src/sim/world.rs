@@ -144,14 +144,14 @@ impl World {
         local.check_wire(net)?;
         if let (Remote::Scripted(peer), true) = (remote, local.secure && !before) {
             // The peer still sends plaintext. A client that has begun TLS may send its ClientHello.
-            let talks = match peer.is_secure() {
+            let still_sends = match peer.is_secure() {
                 true => read != peer.plaintext_sent() || net.wire.is_finished(1),
                 false => {
                     !peer.has_sent_all() || net.wire.in_flight(1) > 0 || net.wire.is_finished(1)
                 }
             };
-            net.corrupted |= talks;
-            net.corrupted_bytes |= talks;
+            net.corrupted |= still_sends;
+            net.corrupted_bytes |= still_sends;
         }
         Ok(())
     }
@@ -335,12 +335,12 @@ fn check_plain_eof(side: &mut Endpoint, written: u64, net: &Network) -> CheckRes
     }
     rule(net.wire.is_eof(side.who), "an EOF is the peer's")?;
     // A client that does not wait sends its ClientHello into the plaintext.
-    let spoiled = side.server.serves && net.corrupted_bytes;
-    rule(spoiled || side.read == written, "a reader that sees EOF has read everything")
+    let may_differ = side.server.serves && net.corrupted_bytes;
+    rule(may_differ || side.read == written, "a reader that sees EOF has read everything")
 }
 
 /// The maximum number of events of a wait or close.
 pub(super) const MAX_EVENTS: usize = 1_000;
-/// The maximum number of rounds until both ends rest. A session with foreign code takes three for a receive, which may be
-/// of 64 bytes.
+/// The maximum number of rounds until both ends rest. A session with foreign code takes three for a receive, which may
+/// be of 64 bytes.
 pub(super) const MAX_ROUNDS: usize = 100_000;
