@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use super::event_loop;
 use crate::error::ErrorKind;
 use crate::info::Phase;
-use crate::{Connector, Error, SecureTransport, Socket, SocketOptions, TlsOptions};
+use crate::{
+    Connector, Error, Identity, SecureTransport, ServerTlsOptions, Socket, SocketOptions,
+    TlsOptions,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -72,6 +75,39 @@ fn a_read_or_write_that_would_block_the_loop_is_refused() {
         peer.write_all(b"abc").unwrap();
         assert_eq!((&socket).read(&mut [0; 10]).unwrap(), 3);
     }
+}
+
+/// Reads a line on the loop's thread, and says how many bytes came.
+#[track_caller]
+fn read_line_on_the_loop(socket: &Socket) -> usize {
+    on_the_loop(|| {
+        socket.reader().read_until(b'\n', &mut Vec::new(), 100_000).expect("the line is there")
+    })
+}
+
+#[test]
+fn a_line_that_has_arrived_is_read_on_the_loop() {
+    let (socket, mut peer) = pair(SocketOptions::new());
+    socket.opened().unwrap();
+    let mut line = vec![b'x'; 20_000];
+    line.push(b'\n');
+    peer.write_all(&line).unwrap();
+    assert_eq!(read_line_on_the_loop(&socket), line.len());
+
+    let key = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+    let identity = Identity::from_pem(key.cert.pem(), key.signing_key.serialize_pem()).unwrap();
+    let tls = TlsOptions::new().server_name("a.test").danger_accept_invalid_certs(true);
+    let secure = SocketOptions::new().secure_transport(SecureTransport::On);
+    let (client, stream) = pair(secure.clone().tls(tls));
+    let server =
+        connector().adopt(stream, secure.server_tls(ServerTlsOptions::new(identity))).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.opened().map(drop).unwrap());
+        client.opened().map(drop).unwrap();
+    });
+    // A record that one receive takes.
+    (&client).write_all(&line[19_000..]).unwrap();
+    assert_eq!(read_line_on_the_loop(&server), 1001);
 }
 
 #[test]

@@ -1,43 +1,28 @@
-//! System calls that fail in a way that a test cannot cause: strace injects the error. Each test runs in a process of its
-//! own.
+//! System calls that fail in a way that a test cannot cause: strace injects the error. Each test runs in a process of
+//! its own.
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, SocketOptions, TcpOptions};
 
 use crate::support::peer::black_hole;
-use crate::support::subprocess::{TestProcess, child_part, run_part, this_binary};
-use crate::support::{Peer, WATCHDOG, assert_fails, ms, open, skip};
+use crate::support::{Peer, WATCHDOG, assert_fails, ms, open, strace};
 
 /// Runs `body` of the test `name` under strace, which makes calls fail as `injections` say. Returns the log of these
 /// calls, or `None` in the process under strace and if there is no strace.
 fn with_injections(name: &str, injections: &[&str], body: impl FnOnce()) -> Option<String> {
-    if child_part().is_some() {
-        run_part(body);
-        return None;
-    }
-    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
-    if !found.is_ok_and(|status| status.success()) {
-        skip(name, "there is no strace");
-        return None;
-    }
-    let id = std::process::id();
-    let log = format!("{}/strace-{}-{id}", env!("CARGO_TARGET_TMPDIR"), name.replace(':', "-"));
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", &log]);
-    for injection in injections {
-        let calls = injection.split(':').next().expect("it names the calls");
-        command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={injection}")]);
-    }
-    command.arg(this_binary());
-    TestProcess::start(name, "alone", command).expect_success(WATCHDOG);
-    let text = std::fs::read_to_string(&log).expect("strace has written it");
-    std::fs::remove_file(&log).expect("it is there");
-    Some(text)
+    let expressions: Vec<String> = injections
+        .iter()
+        .flat_map(|injection| {
+            let calls = injection.split(':').next().expect("it names the calls");
+            [format!("trace={calls}"), format!("inject={injection}")]
+        })
+        .collect();
+    let args: Vec<&str> = expressions.iter().flat_map(|text| ["-e", text]).collect();
+    strace::run(name, &args, body)
 }
 
 fn injected(log: &str) -> usize {

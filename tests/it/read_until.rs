@@ -1,16 +1,18 @@
 //! `Reader::read_until`: lines, and not one byte more.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sockeye::{Health, Socket, SocketOptions};
 
 use crate::support::peer::listen;
+#[cfg(target_os = "linux")]
+use crate::support::strace;
 use crate::support::tls::{TlsPeer, authority, options, server_config};
 use crate::support::{
     PROMPT, SpawnedCall, crate_kind, eventually, ms, read_exactly, read_to_end, spawn_blocked,
-    spawn_call, with_watchdog,
+    spawn_call, timed, with_watchdog,
 };
 
 fn pair(options: SocketOptions) -> (Socket, TcpStream) {
@@ -43,7 +45,7 @@ fn lines_are_taken_one_by_one_and_the_rest_stays() {
         // In the kernel, for another reader.
         let mut stream = socket.detach().expect("it is open");
         let mut rest = [0; 4];
-        std::io::Read::read_exact(&mut stream, &mut rest).expect("the bytes are there");
+        stream.read_exact(&mut rest).expect("the bytes are there");
         assert_eq!(&rest, b"rest");
     });
 }
@@ -125,7 +127,7 @@ fn a_close_ends_it_and_no_other_read_comes_in_between() {
             let socket = socket.clone();
             move || line(&socket, 100)
         });
-        let other = spawn_call({
+        let other = spawn_blocked({
             let socket = socket.clone();
             move || read_exactly(&socket, 3)
         });
@@ -159,4 +161,103 @@ fn over_tls_the_rest_stays_in_the_session() {
         assert_eq!(read_to_end(&socket).unwrap(), b"rest");
         peer.finish();
     });
+}
+
+/// Returns the median time that a change of the deadline takes.
+fn median_wait(socket: &Socket) -> Duration {
+    let mut waits: Vec<Duration> = (0..50)
+        .map(|_| {
+            // So that the reader is busy.
+            std::thread::sleep(ms(1));
+            let later = Some(Instant::now() + Duration::from_secs(3600));
+            timed(|| socket.set_read_deadline(later)).1
+        })
+        .collect();
+    waits.sort();
+    waits[waits.len() / 2]
+}
+
+#[test]
+fn a_line_without_end_does_not_hold_off_other_calls() {
+    /// More than arrives in the time that the test needs, and less than the machine has.
+    const MAX: usize = 1 << 30;
+    with_watchdog(|| {
+        // In plaintext the reader is outside the lock nearly all the time.
+        let peer =
+            TlsPeer::secured(
+                &server_config(),
+                |peer| {
+                    while peer.try_send(&[b'x'; 65_536]).is_ok() {}
+                },
+            );
+        let socket = sockeye::connect_with(peer.address(), options(authority())).unwrap();
+        let reading = spawn_call({
+            let socket = socket.clone();
+            move || line(&socket, MAX)
+        });
+        eventually(PROMPT, "the flood arrives", || socket.stats().bytes_read > 1 << 20);
+        // A reader that yields lets a call wait for 0.1 ms, and one that does not for 3 ms. A busy machine adds to
+        // that.
+        let mut medians = (0..5).map(|_| median_wait(&socket));
+        let is_short = |wait: Duration| wait < Duration::from_micros(500);
+        assert!(medians.any(is_short), "changes of the deadline wait for the peer to pause");
+        assert!(reading.is_running(), "the line has no end");
+        let ((), took) = timed(|| socket.abort());
+        assert!(took < ms(100), "an abort waited for {took:?}");
+        assert_eq!(crate_kind(&reading.join().unwrap_err()), sockeye::ErrorKind::Closed);
+        peer.finish();
+    });
+}
+
+/// Counts the receives and waits in the log of strace.
+#[cfg(target_os = "linux")]
+fn calls(log: &str) -> usize {
+    log.lines().filter(|line| line.contains("recvfrom(") || line.contains("poll(")).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipelined_line_takes_two_system_calls() {
+    const NAME: &str = "read_until::a_pipelined_line_takes_two_system_calls";
+    let log = strace::run(NAME, &["-e", "trace=recvfrom,poll,ppoll"], || {
+        let (socket, mut peer) = pair(SocketOptions::new());
+        socket.opened().expect("the peer accepts");
+        peer.write_all(&b"line\n".repeat(100)).expect("the socket is there");
+        for _ in 0..100 {
+            assert_eq!(line(&socket, 100).unwrap(), b"line\n");
+        }
+        socket.abort();
+    });
+    if let Some(log) = log {
+        // And perhaps one of the monitor.
+        assert!((200..=202).contains(&calls(&log)), "{} calls", calls(&log));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_line_of_a_dialogue_takes_at_most_three_system_calls() {
+    const NAME: &str = "read_until::a_line_of_a_dialogue_takes_at_most_three_system_calls";
+    let log = strace::run(NAME, &["-e", "trace=recvfrom,poll,ppoll"], || {
+        let (socket, peer) = pair(SocketOptions::new());
+        // A file reads by another system call.
+        let mut peer = std::fs::File::from(std::os::fd::OwnedFd::from(peer));
+        let answering = spawn_call(move || {
+            while peer.read(&mut [0]).is_ok_and(|bytes| bytes == 1) {
+                // So that the reader waits.
+                std::thread::sleep(Duration::from_micros(300));
+                peer.write_all(b"line\n").expect("the socket reads");
+            }
+        });
+        for _ in 0..100 {
+            (&socket).write_all(b"?").expect("the peer reads");
+            assert_eq!(line(&socket, 100).unwrap(), b"line\n");
+        }
+        socket.close().expect("the peer reads");
+        answering.join();
+    });
+    if let Some(log) = log {
+        // A blocking receive that times out, on a slow machine, costs one more.
+        assert!((200..=330).contains(&calls(&log)), "{} calls", calls(&log));
+    }
 }

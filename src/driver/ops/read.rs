@@ -12,7 +12,7 @@ use crate::driver::sys::io_bufs::RecvBufs;
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::Wire;
 use crate::error::{Error, Fault, Result};
-use crate::machine::{ReadStep, RecvEvent, RecvPermit};
+use crate::machine::{Machine, ReadStep, RecvEvent, RecvPermit};
 
 /// Result of receiving with a permit.
 pub(crate) enum RecvResult {
@@ -234,21 +234,22 @@ impl<'a> Turn<'a> {
     ) -> RecvResult {
         let len = bufs.len();
         let make = &mut |wire: &Wire, blocking| wire.recv_maybe_blocking(bufs, blocking);
-        self.recv_call(pending, permit, make, len, timer)
+        self.recv_call(pending, permit, make, &|bytes| bytes < len, timer)
     }
 
-    /// Makes the call of a permit, which receives at most `len` bytes.
+    /// Makes the call of a permit. `took_all` says whether it received all bytes that were available.
     #[inline]
     pub(crate) fn recv_call(
         &mut self,
         pending: PendingCall<'a>,
         permit: RecvPermit,
         make: &mut dyn FnMut(&Wire, bool) -> io::Result<usize>,
-        len: usize,
+        took_all: &dyn Fn(usize) -> bool,
         timer: &mut CallTimer,
     ) -> RecvResult {
         let mut pending = pending.resume(self);
-        let call = SystemCall { make, len, is_permitted: &|machine| machine.permits_recv(&permit) };
+        let is_permitted = &|machine: &Machine| machine.permits_recv(&permit);
+        let call = SystemCall { make, took_all, is_permitted };
         let result = self.retry(&mut pending, call, timer);
         let wire = pending.wire;
         if let RetryResult::Bytes(bytes) = result {
@@ -275,7 +276,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Ends a permit that received nothing; the connection stays up.
-    fn cancel_recv(&mut self, permit: RecvPermit) {
+    pub(crate) fn cancel_recv(&mut self, permit: RecvPermit) {
         let actions = self.machine.handle_recv_event(permit, RecvEvent::Cancelled, clock::now());
         self.apply(actions);
     }

@@ -4,6 +4,7 @@
 //! peeks, and then receives exactly the bytes that belong to the line. If the delimiter is not in sight, everything
 //! seen belongs to the line and is taken. Each byte is peeked once, however slowly the line arrives.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::driver::connection::{Connection, Turn};
 use crate::driver::sys::clock;
 use crate::driver::sys::io_bufs::RecvBufs;
 use crate::driver::sys::wake::Side;
-use crate::driver::sys::wire::{Wire, would_block_error};
+use crate::driver::sys::wire::Wire;
 use crate::error::{Fault, Result};
 use crate::machine::{ReadStep, RecvPermit};
 
@@ -60,7 +61,8 @@ impl Connection {
         let mut turn = Turn::resume(self, Some(state), Side::Read);
         let start = buf.len();
         let mut line = Line { delimiter, buf, start, max };
-        let mut checked = false;
+        let mut is_first = true;
+        let mut grew = false;
         loop {
             if line.is_complete() {
                 return Ok(Some(line.len()));
@@ -68,14 +70,19 @@ impl Connection {
             if line.left() == 0 {
                 return Ok(None);
             }
-            // Without this, a peer that always sends would let no wait notice the limit.
-            if std::mem::replace(&mut checked, true)
-                && timer.left(turn.call_limit(Side::Read)) == Err(Elapsed)
-            {
-                return Err(Side::Read.timeout_error());
-            }
             let before = line.len();
+            let limit = turn.call_limit(Side::Read);
+            // A peer that always sends would let no wait notice the limit. A thread that must not wait may go on while
+            // the line grows.
+            let mut is_over = || match grew {
+                true => timer.left_at_start(limit) == Err(Elapsed),
+                false => timer.left(limit) == Err(Elapsed),
+            };
             let next = match turn.machine.read() {
+                ReadStep::Recv(permit) | ReadStep::Ingest(permit) if !is_first && is_over() => {
+                    turn.cancel_recv(permit);
+                    return Err(Side::Read.timeout_error());
+                }
                 ReadStep::Recv(permit) => turn.recv_line(permit, &mut line, &mut timer),
                 ReadStep::Ingest(permit) => turn.recv_tls(permit, &mut timer),
                 ReadStep::TakePlaintext(permit) => {
@@ -99,12 +106,14 @@ impl Connection {
             if let CallStep::Return(Err(error)) = next {
                 return Err(error);
             }
-            if line.len() > before {
+            is_first = false;
+            grew = line.len() > before;
+            if grew {
                 // The timeout applies to each wait.
                 timer = CallTimer::default();
-            } else if !turn.machine.has_unread() {
-                turn.lend(|connection, state| connection.yield_state(state));
             }
+            // Also while data flows, which may be for as long as the peer likes.
+            turn.lend(|connection, state| connection.yield_state(state));
         }
     }
 }
@@ -123,9 +132,14 @@ impl<'a> Turn<'a> {
         let (wire, poll_first) = self.begin_call(Side::Read);
         let last = LastCall::None(self.take_state());
         let pending = PendingCall { wire, poll_first, last };
-        let make =
-            &mut |wire: &Wire, blocking| recv_until(wire, &mut chunk[..len], delimiter, blocking);
-        match self.recv_call(pending, permit, make, len, timer) {
+        let seen = Cell::new(0);
+        let make = &mut |wire: &Wire, blocking| {
+            // Waiting takes nothing from the wire.
+            seen.set(wire.peek_maybe_blocking(&mut chunk[..len], blocking)?);
+            recv_line(wire, &mut chunk[..seen.get()], delimiter)
+        };
+        let took_all = &|bytes| bytes == seen.get() && bytes < len;
+        match self.recv_call(pending, permit, make, took_all, timer) {
             RecvResult::Bytes { permit, bytes, wire } => {
                 self.checkin_wire(wire);
                 let actions = self.machine.handle_recv(permit, bytes);
@@ -141,19 +155,12 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// Receives up to and including the delimiter, or all bytes that are there.
-fn recv_until(wire: &Wire, buf: &mut [u8], delimiter: u8, blocking: bool) -> io::Result<usize> {
-    let seen = match wire.peek(buf) {
-        // The first byte belongs to the line, whatever it is.
-        Err(error) if blocking && error.kind() == would_block_error().kind() => {
-            return wire.recv_maybe_blocking(&mut RecvBufs::One(&mut buf[..1]), true);
-        }
-        seen => seen?,
-    };
-    if seen == 0 {
+/// Receives the bytes that were seen on the wire, up to and including the delimiter.
+fn recv_line(wire: &Wire, seen: &mut [u8], delimiter: u8) -> io::Result<usize> {
+    if seen.is_empty() {
         return Ok(0);
     }
-    let line = buf[..seen].iter().position(|&byte| byte == delimiter).map_or(seen, |at| at + 1);
+    let line = seen.iter().position(|&byte| byte == delimiter).map_or(seen.len(), |at| at + 1);
     // The turn keeps other threads from receiving in between.
-    wire.recv_maybe_blocking(&mut RecvBufs::One(&mut buf[..line]), false)
+    wire.recv(&mut RecvBufs::One(&mut seen[..line]))
 }

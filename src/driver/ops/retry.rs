@@ -60,8 +60,8 @@ pub(crate) struct CallMade {
 pub(crate) struct SystemCall<'c> {
     /// Makes the call, which may block in the kernel for a moment if the argument is `true`.
     pub(crate) make: &'c mut dyn FnMut(&Wire, bool) -> io::Result<usize>,
-    /// The number of bytes that the call moves at most.
-    pub(crate) len: usize,
+    /// Whether a call that moved this many bytes moved all that were available.
+    pub(crate) took_all: &'c dyn Fn(usize) -> bool,
     /// Whether the machine still permits the call.
     pub(crate) is_permitted: &'c dyn Fn(&Machine) -> bool,
 }
@@ -115,9 +115,10 @@ impl Turn<'_> {
     ) -> RetryResult {
         let Continued { wire, poll_first, made } = pending;
         let wire: &Wire = wire;
-        let mut poll_first = *poll_first;
         let side = self.side();
-        let mut waited = poll_first;
+        let mut waited = *poll_first;
+        // A thread that must not wait finds out only by a call.
+        let mut poll_first = waited && !event_loop::is_loop_thread();
         loop {
             let CallMade { result, blocking } = match made.take() {
                 Some(made) => made,
@@ -160,7 +161,7 @@ impl Turn<'_> {
                 Ok(_) if is_eof => return RetryResult::Eof(end),
                 Ok(bytes) => {
                     let predictor = &mut self.direction(side).predictor;
-                    predictor.on_progress(bytes < call.len, waited);
+                    predictor.on_progress((call.took_all)(bytes), waited);
                     if let Some(wait) = wait {
                         predictor.on_waited(wait);
                     }

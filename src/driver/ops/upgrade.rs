@@ -6,9 +6,9 @@
 //! 1. Check the state, so that misuse changes nothing.
 //! 2. Take the writing turn, after the writes that began earlier.
 //! 3. Tell the machine. From then on no thread receives, and a reader leaves the wire.
-//! 4. Peek at the wire once. The peer has nothing to send before it has seen the ClientHello, or the go-ahead of a server.
-//!    So any byte there was injected, or belongs to plaintext that the program should have read. Only a server that sent
-//!    its go-ahead before may find a ClientHello, which stays on the wire for TLS.
+//! 4. Peek at the wire once. The peer has nothing to send before it has seen the ClientHello, or the go-ahead of a
+//!    server. So any byte there was injected, or belongs to plaintext that the program should have read. Only a server
+//!    that sent its go-ahead before may find a ClientHello, which stays on the wire for TLS.
 //! 5. Pass the connection to the new socket. It sends the go-ahead, if there is one, before its handshake.
 
 use std::io;

@@ -232,7 +232,7 @@ impl<'a> Turn<'a> {
         let mut pending = pending.resume(self);
         let call = SystemCall {
             make: &mut |wire, _| wire.send(bufs),
-            len: bufs.len(),
+            took_all: &|bytes| bytes < bufs.len(),
             is_permitted: &|machine| machine.permits_send(&permit),
         };
         let result = self.retry(&mut pending, call, timer);

@@ -154,10 +154,15 @@ impl Wire {
         if !blocking {
             return self.recv(bufs);
         }
-        if self.blocking.load(Ordering::Relaxed) || self.enable_blocking_recv() {
+        if self.can_block_in_recv() {
             return calls::recv_blocking(&self.stream, bufs);
         }
         Err(would_block_error())
+    }
+
+    #[inline]
+    fn can_block_in_recv(&self) -> bool {
+        self.blocking.load(Ordering::Relaxed) || self.enable_blocking_recv()
     }
 
     /// Enables blocking receives where the platform supports them. Returns whether they are enabled.
@@ -204,8 +209,19 @@ impl Wire {
         calls::peek(&self.stream, buf)
     }
 
-    /// Takes the pending error (`SO_ERROR`), which the kernel reports only once. A kernel that has none there reports the
-    /// failure to every call.
+    /// [Peeks](Self::peek). If `blocking`, waits for the first byte as [`recv_maybe_blocking`] does.
+    ///
+    /// [`recv_maybe_blocking`]: Self::recv_maybe_blocking
+    pub(crate) fn peek_maybe_blocking(&self, buf: &mut [u8], blocking: bool) -> io::Result<usize> {
+        match blocking {
+            false => self.peek(buf),
+            true if self.can_block_in_recv() => calls::peek_blocking(&self.stream, buf),
+            true => Err(would_block_error()),
+        }
+    }
+
+    /// Takes the pending error (`SO_ERROR`), which the kernel reports only once. A kernel that has none there reports
+    /// the failure to every call.
     pub(crate) fn take_error(&self) -> Option<Fault> {
         match self.stream.take_error() {
             Ok(None) => {
@@ -283,8 +299,8 @@ impl Wire {
         status::poll_status(&self.stream)
     }
 
-    /// Sends a reset. Linux and Android send it at once, even if other threads are using the descriptor. Elsewhere it is
-    /// sent when the last of them drops the descriptor.
+    /// Sends a reset. Linux and Android send it at once, even if other threads are using the descriptor. Elsewhere it
+    /// is sent when the last of them drops the descriptor.
     pub(crate) fn reset(&self) {
         status::reset(&self.stream);
     }

@@ -10,6 +10,8 @@ pub mod peer;
 pub mod process;
 mod skips;
 #[cfg(target_os = "linux")]
+pub mod strace;
+#[cfg(target_os = "linux")]
 pub mod subprocess;
 pub mod tls;
 

@@ -32,6 +32,10 @@ pub(super) fn send(mut stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Resul
     }
 }
 
+pub(super) fn peek_blocking(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    peek(stream, buf)
+}
+
 pub(super) fn peek(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
     stream.peek(buf)
 }

@@ -12,7 +12,7 @@ use rustix::net::{
     any(target_os = "linux", target_os = "android"),
     not(any(sockeye_bsd, sockeye_condvar))
 ))]
-pub(super) use self::blocking::{enable_blocking, recv_blocking};
+pub(super) use self::blocking::{enable_blocking, peek_blocking, recv_blocking};
 use super::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 
 /// A send to a closed connection must not raise SIGPIPE. On Apple's systems
@@ -98,8 +98,8 @@ mod blocking {
     use std::time::Duration;
 
     use mio::net::TcpStream;
-    use rustix::net::RecvFlags;
     use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{RecvFlags, recv};
 
     use crate::driver::sys::wire::RecvBufs;
 
@@ -112,6 +112,10 @@ mod blocking {
         bufs: &mut RecvBufs<'_, '_>,
     ) -> io::Result<usize> {
         super::recv_with(stream, bufs, RecvFlags::empty())
+    }
+
+    pub(crate) fn peek_blocking(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(stream, buf, RecvFlags::PEEK)?.0)
     }
 
     pub(crate) fn enable_blocking(stream: &TcpStream) -> io::Result<()> {
@@ -127,6 +131,14 @@ mod blocking {
 )))]
 pub(super) fn recv_blocking(stream: &TcpStream, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
     receive(stream, bufs)
+}
+
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(sockeye_bsd, sockeye_condvar))
+)))]
+pub(super) fn peek_blocking(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    peek(stream, buf)
 }
 
 #[cfg(not(all(
