@@ -1,19 +1,20 @@
 //! Real TLS clients against sockets that are the server: handshakes, transfers, and the dialogues of STARTTLS.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use sockeye::{
-    ClientAuth, Connector, Identity, SecureTransport, ServerTlsOptions, Socket, SocketOptions,
+    ClientAuth, Identity, ListenOptions, Listener, SecureTransport, ServerTlsOptions, Socket,
+    SocketOptions, TlsVersion, listen_with,
 };
 
 use super::certificates::Certificates;
 use super::harness::{LIMIT, Scratch, bounded, installed, text};
 use super::tls::bound;
-use crate::support::spawn_call;
+use crate::support::{ms, spawn_call};
 
 fn server_tls(certificates: &Certificates) -> ServerTlsOptions {
     let identity = Identity::from_pem(&certificates.server_chain, &certificates.server_key);
@@ -21,30 +22,24 @@ fn server_tls(certificates: &Certificates) -> ServerTlsOptions {
 }
 
 fn serving(mode: SecureTransport, tls: ServerTlsOptions) -> SocketOptions {
-    // As a server's sockets: some clients end their side before they read the answer.
-    let options = SocketOptions::new().secure_transport(mode).server_tls(tls);
-    options.allow_half_open(true).connect_timeout(LIMIT)
+    SocketOptions::new().secure_transport(mode).server_tls(tls)
 }
 
-/// A listener whose connections become sockets.
-struct Host {
-    listener: TcpListener,
-    options: SocketOptions,
-}
+/// A listener of which every call is bounded.
+struct Host(Listener);
 
 impl Host {
     fn new(options: SocketOptions) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        Host { listener, options }
+        let options = ListenOptions::new().socket(options).handshake_timeout(LIMIT);
+        Host(listen_with("127.0.0.1:0", options).expect("the options are valid"))
     }
 
     fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
+        self.0.local_address().expect("it is bound")
     }
 
     fn accept(&self) -> Socket {
-        let (stream, _) = self.listener.accept().unwrap();
-        let socket = Connector::global().adopt(stream, self.options.clone()).unwrap();
+        let socket = self.0.accept_timeout(LIMIT).expect("the client connects");
         bound(&socket);
         socket
     }
@@ -57,6 +52,16 @@ fn converse<T: Send + 'static>(
     input: &[u8],
     serve: impl FnOnce(Host) -> T + Send + 'static,
 ) -> (Output, T) {
+    converse_slowly(host, command, &[input], serve)
+}
+
+/// [Converses](converse) with pauses between these inputs.
+fn converse_slowly<T: Send + 'static>(
+    host: Host,
+    command: &mut Command,
+    inputs: &[&[u8]],
+    serve: impl FnOnce(Host) -> T + Send + 'static,
+) -> (Output, T) {
     let serving = spawn_call(move || serve(host));
     let mut child = command
         .stdin(Stdio::piped())
@@ -64,9 +69,19 @@ fn converse<T: Send + 'static>(
         .stderr(Stdio::piped())
         .spawn()
         .expect("the client starts");
-    let (mut stdin, input) = (child.stdin.take().expect("it is piped"), input.to_vec());
-    // A client that fails does not read its input.
-    let writing = thread::spawn(move || drop(stdin.write_all(&input)));
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let inputs: Vec<Vec<u8>> = inputs.iter().map(|input| input.to_vec()).collect();
+    let writing = thread::spawn(move || {
+        for (number, input) in inputs.iter().enumerate() {
+            if number > 0 {
+                thread::sleep(ms(500));
+            }
+            // A client that fails does not read its input.
+            if stdin.write_all(input).is_err() {
+                break;
+            }
+        }
+    });
     let output = child.wait_with_output().expect("the client ends");
     writing.join().expect("it does not panic");
     let served = serving.join_within(LIMIT);
@@ -143,6 +158,35 @@ fn openssl_opens_resumes_and_proves_who_it_is() {
             }
         }
     }
+}
+
+#[test]
+fn openssl_may_not_renegotiate() {
+    let test = "openssl_may_not_renegotiate";
+    let Some(openssl) = installed(test, "openssl") else { return };
+    let (certificates, files) = (Certificates::new(), Scratch::new());
+    certificates.write(&files, None);
+    let host = Host::new(serving(SecureTransport::On, server_tls(&certificates)));
+    let mut command = bounded(&openssl);
+    command.args(["s_client", "-tls1_2", "-verify_return_error", "-servername", "localhost"]);
+    command.arg("-connect").arg(host.address().to_string());
+    command.arg("-CAfile").arg(files.0.join("ca.pem"));
+    // A line that is only an R makes it renegotiate.
+    let inputs: [&[u8]; 4] = [b"hello\n", b"R\n", b"again\n", b""];
+    let (output, (line, end, sent)) = converse_slowly(host, &mut command, &inputs, |host| {
+        let socket = host.accept();
+        let line = line_of(&socket);
+        let end = (&socket).read(&mut [0]).map_err(|error| error.to_string());
+        let info = socket.opened().expect("the first handshake has succeeded");
+        assert_eq!(info.tls().expect("it is TLS").version(), TlsVersion::Tls12);
+        (line, end, socket.stats().bytes_read)
+    });
+    let (said, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(errors.contains("RENEGOTIATING"), "it tried: {said}{errors}");
+    assert!(errors.contains("no renegotiation"), "{said}{errors}");
+    assert_eq!((&line[..], sent), (&b"hello\n"[..], 6));
+    let end = end.expect_err("OpenSSL ends the connection with an alert");
+    assert!(end.contains("alert handshake_failure"), "{end}");
 }
 
 #[test]

@@ -6,28 +6,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
-use sockeye::{Connector, ErrorKind, Socket, TlsVersion};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
+use sockeye::{
+    AcceptWhen, ErrorKind, ListenOptions, Listener, ServerTlsOptions, Socket, TlsVersion,
+    listen_with,
+};
 
 use super::serving::{server_tls, serving};
 use crate::support::peer::listen;
-use crate::support::tls::{authority, provider};
+use crate::support::tls::{authority, provider, server_config};
 use crate::support::{
-    PROMPT, WATCHDOG, assert_fails, eventually, ms, read_exactly, spawn_call, timed, with_limit,
-    with_watchdog,
+    PROMPT, WATCHDOG, eventually, ms, read_exactly, spawn_call, timed, with_limit, with_watchdog,
 };
 
-/// Returns an accepted socket that is the server, and the stream of its client.
-fn accepted(tls: sockeye::ServerTlsOptions, limit: Duration) -> (Socket, TcpStream) {
-    let listener = listen();
-    let client = TcpStream::connect(listener.local_addr().expect("it is bound")).unwrap();
-    client.set_nodelay(true).expect("it is connected");
-    let (stream, _) = listener.accept().expect("the client has connected");
-    let options = serving(tls).connect_timeout(limit);
-    (Connector::global().adopt(stream, options).expect("the options are valid"), client)
+/// Listens for TLS clients, which may take this long to open.
+fn listener(tls: ServerTlsOptions, limit: Duration, when: AcceptWhen) -> Listener {
+    let options = ListenOptions::new().socket(serving(tls)).handshake_timeout(limit);
+    listen_with("127.0.0.1:0", options.accept_when(when)).expect("the options are valid")
 }
 
-fn client(version: TlsVersion) -> ClientConnection {
+fn dial(listener: &Listener) -> TcpStream {
+    let address = listener.local_address().expect("it is bound");
+    let client = TcpStream::connect(address).expect("the server listens");
+    client.set_nodelay(true).expect("it is connected");
+    client
+}
+
+/// Returns an accepted socket that is the server, and the stream of its client.
+fn accepted(tls: ServerTlsOptions, limit: Duration) -> (Socket, TcpStream) {
+    let listener = listener(tls, limit, AcceptWhen::Connected);
+    let client = dial(&listener);
+    (listener.accept_timeout(WATCHDOG).expect("the client has connected"), client)
+}
+
+/// Returns the configuration of a client that resumes sessions, and sends early data if a ticket allows it.
+fn client_config(version: TlsVersion) -> Arc<ClientConfig> {
     provider();
     let version = match version {
         TlsVersion::Tls12 => &rustls::version::TLS12,
@@ -40,8 +53,16 @@ fn client(version: TlsVersion) -> ClientConnection {
         .with_root_certificates(authority().roots())
         .with_no_client_auth();
     config.enable_early_data = true;
+    Arc::new(config)
+}
+
+fn client(version: TlsVersion) -> ClientConnection {
+    client_of(&client_config(version))
+}
+
+fn client_of(config: &Arc<ClientConfig>) -> ClientConnection {
     let name = ServerName::try_from("localhost").expect("it is a name");
-    ClientConnection::new(Arc::new(config), name).expect("the configuration is valid")
+    ClientConnection::new(Arc::clone(config), name).expect("the configuration is valid")
 }
 
 /// Returns the first flight of a client.
@@ -76,28 +97,36 @@ fn a_client_that_stalls_or_ends_at_any_byte_of_its_hello_is_refused() {
     with_limit(4 * WATCHDOG, || {
         for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
             let hello = hello(version);
-            let stalling: Vec<(Socket, TcpStream)> = (0..hello.len())
+            // The event loop makes all handshakes.
+            let listener = listener(server_tls(), ms(3_000), AcceptWhen::Opened);
+            let stalling: Vec<TcpStream> = (0..hello.len())
                 .step_by(3)
                 .map(|cut| {
-                    let (server, mut stream) = accepted(server_tls(), ms(700));
+                    let mut stream = dial(&listener);
                     stream.write_all(&hello[..cut]).expect("the server listens");
-                    (server, stream)
+                    stream
                 })
                 .collect();
+            let count = stalling.len();
+            eventually(PROMPT, "all that stall are opening", || listener.stats().pending == count);
             // A good client beside them.
-            let (server, stream) = accepted(server_tls(), WATCHDOG);
+            let mut stream = dial(&listener);
             let good = spawn_call(move || {
-                let mut connection = client(version);
-                let mut stream = stream;
-                connection.complete_io(&mut stream).expect("the server is good");
+                client(version).complete_io(&mut stream).expect("the server is good");
+                stream
             });
-            let (opened, took) = timed(|| server.opened().map(drop));
-            opened.expect("the client is good");
-            good.join();
-            assert!(took < PROMPT, "{took:?} beside {} that stall", stalling.len());
-            for (server, _stream) in &stalling {
-                assert_fails(server.opened().map(drop), ErrorKind::TimedOut);
+            let (opened, took) = timed(|| listener.accept_timeout(WATCHDOG));
+            assert!(took < PROMPT, "{took:?} beside {count} that stall");
+            assert_eq!(listener.stats().pending, count);
+            drop((opened.expect("the client is good"), good.join()));
+            // Each of the others is reset, or gets FIN, once its time is over.
+            for mut stream in stalling {
+                stream.set_read_timeout(Some(WATCHDOG)).expect("not zero");
+                let end = stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+                assert!(matches!(end, Ok(_) | Err(IoKind::ConnectionReset)), "{end:?}");
             }
+            let failed = u64::try_from(count).expect("they are few");
+            eventually(PROMPT, "they are counted", || listener.stats().failed == failed);
             for cut in (0..hello.len()).step_by(7) {
                 let (error, _) = refused(&hello[..cut], true);
                 assert_eq!(error.kind(), ErrorKind::Tls, "{cut}: {error}");
@@ -147,33 +176,101 @@ fn a_flood_of_alerts_ends_the_handshake() {
     });
 }
 
+/// Serves one connection: writes `x`, and reads one byte. Returns it and the number of bytes that were read.
+fn serve_one(server: Socket) -> crate::support::SpawnedCall<(Vec<u8>, u64)> {
+    spawn_call(move || {
+        (&server).write_all(b"x").expect("the client reads");
+        let first = read_exactly(&server, 1).expect("the client writes");
+        (first, server.stats().bytes_read)
+    })
+}
+
+/// Speaks with [`serve_one`], after early data if it is allowed. Returns whether it was sent.
+fn speak(connection: &mut ClientConnection, stream: &mut TcpStream) -> bool {
+    let early = connection.early_data().map(|mut early| {
+        early.write_all(b"early data").expect("the ticket allows it");
+    });
+    connection.complete_io(stream).expect("the server is good");
+    assert!(!connection.is_early_data_accepted());
+    let mut secure = rustls::Stream::new(connection, stream);
+    secure.read_exact(&mut [0]).expect("the server writes");
+    secure.write_all(b"y").expect("the server reads");
+    early.is_some()
+}
+
 #[test]
-fn early_data_is_never_read() {
+fn resumed_sessions_allow_no_early_data() {
     with_watchdog(|| {
-        let mut config = None;
+        let (config, tls) = (client_config(TlsVersion::Tls13), server_tls());
         for round in 0..3 {
-            let (server, mut stream) = accepted(server_tls(), PROMPT);
-            let mut connection = match config.take() {
-                None => client(TlsVersion::Tls13),
-                Some(connection) => connection,
-            };
-            assert!(connection.early_data().is_none(), "round {round}: no ticket allows it");
-            let serving = spawn_call(move || {
-                (&server).write_all(b"x").expect("the client reads");
-                let rest = read_exactly(&server, 1).expect("the client writes");
-                (rest, server.stats().bytes_read)
-            });
-            connection.complete_io(&mut stream).expect("the server is good");
-            let mut secure = rustls::Stream::new(&mut connection, &mut stream);
-            secure.read_exact(&mut [0]).expect("the server writes");
-            secure.write_all(b"y").expect("the server reads");
+            let (server, mut stream) = accepted(tls.clone(), PROMPT);
+            let mut connection = client_of(&config);
+            let serving = serve_one(server);
+            let sent = speak(&mut connection, &mut stream);
+            assert!(!sent, "round {round}: no ticket allows early data");
+            let kind = if round == 0 { HandshakeKind::Full } else { HandshakeKind::Resumed };
+            assert_eq!(connection.handshake_kind(), Some(kind), "round {round}");
             assert_eq!(serving.join(), (b"y".to_vec(), 1));
         }
     });
 }
 
+/// Has a server of rustls give the client a ticket that allows early data.
+fn take_ticket(client: &Arc<ClientConfig>, server: &ServerConfig) {
+    let mut server = server.clone();
+    server.max_early_data_size = 1_000;
+    let listener = listen();
+    let mut stream = TcpStream::connect(listener.local_addr().expect("it is bound")).unwrap();
+    let serving = spawn_call(move || {
+        let (mut stream, _) = listener.accept().expect("the client has connected");
+        let mut connection = ServerConnection::new(Arc::new(server)).expect("it is valid");
+        let mut secure = rustls::Stream::new(&mut connection, &mut stream);
+        secure.write_all(b"x").expect("the client reads");
+        secure.read_exact(&mut [0]).expect("the client writes");
+    });
+    let mut connection = client_of(client);
+    speak(&mut connection, &mut stream);
+    serving.join();
+}
+
 #[test]
-fn renegotiation_is_refused_and_a_flood_of_key_updates_ends_the_connection() {
+fn early_data_that_a_client_sends_all_the_same_is_dropped() {
+    with_watchdog(|| {
+        // The ticket is of another server, so it is unknown.
+        let config = client_config(TlsVersion::Tls13);
+        take_ticket(&config, &server_config().config());
+        let (server, mut stream) = accepted(server_tls(), PROMPT);
+        let serving = serve_one(server);
+        assert!(speak(&mut client_of(&config), &mut stream), "the client sends early data");
+        assert_eq!(serving.join(), (b"y".to_vec(), 1));
+        // Without the extension that announces it, it is no early data.
+        let early = [&hello(TlsVersion::Tls13)[..], &[23, 3, 3, 0, 40], &[7; 40]].concat();
+        let (error, sent) = refused(&early, false);
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+        assert!(!sent.is_empty(), "the server has answered the hello");
+    });
+}
+
+/// A configuration of rustls that accepts early data loses that ability.
+#[cfg(feature = "rustls-0_23")]
+#[test]
+fn a_complete_configuration_drops_early_data_for_a_ticket_that_it_knows() {
+    with_watchdog(|| {
+        let shared = server_config().config();
+        let config = client_config(TlsVersion::Tls13);
+        take_ticket(&config, &shared);
+        let mut complete = ServerConfig::clone(&shared);
+        complete.max_early_data_size = 1_000;
+        let tls = ServerTlsOptions::from_rustls_0_23_config(Arc::new(complete));
+        let (server, mut stream) = accepted(tls, PROMPT);
+        let serving = serve_one(server);
+        assert!(speak(&mut client_of(&config), &mut stream), "the client sends early data");
+        assert_eq!(serving.join(), (b"y".to_vec(), 1));
+    });
+}
+
+#[test]
+fn a_flood_of_key_updates_ends_the_connection() {
     with_watchdog(|| {
         let (server, mut stream) = accepted(server_tls(), PROMPT);
         let serving = spawn_call({

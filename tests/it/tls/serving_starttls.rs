@@ -4,34 +4,35 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use sockeye::{
-    Connector, ErrorKind, Health, SecureTransport, ServerTlsOptions, Socket, SocketOptions,
+    Connector, ErrorKind, Health, ListenOptions, SecureTransport, ServerTlsOptions, Socket,
+    SocketOptions, listen_with,
 };
 
 use super::serving::server_tls;
 use crate::support::peer::listen;
 use crate::support::tls::{authority, trust_only, with};
 use crate::support::{
-    PROMPT, assert_ended_with, assert_fails, eventually, ms, read, read_exactly, spawn_blocked,
-    spawn_call, with_limit, with_watchdog,
+    PROMPT, WATCHDOG, assert_ended_with, assert_fails, eventually, ms, read, read_exactly,
+    spawn_blocked, spawn_call, with_limit, with_watchdog,
 };
 
 const COMMAND: &[u8] = b"STARTTLS\r\n";
 const GO_AHEAD: &[u8] = b"220 Ready\r\n";
 
 fn upgradable(tls: ServerTlsOptions) -> SocketOptions {
-    SocketOptions::new()
-        .secure_transport(SecureTransport::StartTls)
-        .server_tls(tls)
-        .connect_timeout(ms(5_000))
+    SocketOptions::new().secure_transport(SecureTransport::StartTls).server_tls(tls)
 }
 
 /// Returns an accepted socket in plaintext, and the stream of its client.
 fn accepted(options: SocketOptions) -> (Socket, TcpStream) {
-    let listener = listen();
-    let client = TcpStream::connect(listener.local_addr().expect("it is bound")).unwrap();
+    // An accepted socket is half-open unless the options say otherwise.
+    let options = options.allow_half_open(false);
+    let options = ListenOptions::new().socket(options).handshake_timeout(ms(5_000));
+    let listener = listen_with("127.0.0.1:0", options).expect("the options are valid");
+    let address = listener.local_address().expect("it is bound");
+    let client = TcpStream::connect(address).expect("the server listens");
     client.set_nodelay(true).expect("it is connected");
-    let (stream, _) = listener.accept().expect("the client has connected");
-    (Connector::global().adopt(stream, options).expect("the options are valid"), client)
+    (listener.accept_timeout(WATCHDOG).expect("the client has connected"), client)
 }
 
 /// Returns an accepted socket, and a client's socket that can be upgraded.
@@ -198,11 +199,13 @@ enum Timing {
     WithCommand,
     /// After the server has read the command, before it upgrades.
     BeforeUpgrade,
+    /// After the server has sent the go-ahead, before the victim's ClientHello. The server has read the command here.
+    AfterGoAhead,
 }
 
 /// Injects into the dialogue before an upgrade, and returns the socket when everything has arrived.
 fn injected(bytes: &[u8], timing: Timing) -> (Socket, TcpStream) {
-    let (server, mut client) = accepted(upgradable(server_tls()).connect_timeout(PROMPT));
+    let (server, mut client) = accepted(upgradable(server_tls()));
     match timing {
         Timing::WithCommand => {
             client.write_all(&[COMMAND, bytes].concat()).expect("the server listens");
@@ -213,15 +216,22 @@ fn injected(bytes: &[u8], timing: Timing) -> (Socket, TcpStream) {
             read_command(&server);
             client.write_all(bytes).expect("the server listens");
         }
+        Timing::AfterGoAhead => {
+            client.write_all(COMMAND).expect("the server listens");
+            read_command(&server);
+            return (server, client);
+        }
     }
     eventually(PROMPT, "the injection arrives", || matches!(server.health(), Health::Unread));
     (server, client)
 }
 
-fn each_injection(mut check: impl FnMut(&str, &[u8], Timing)) {
+const EARLY: [Timing; 2] = [Timing::WithCommand, Timing::BeforeUpgrade];
+
+fn each_injection(timings: &[Timing], mut check: impl FnMut(&str, &[u8], Timing)) {
     let mut cases = 0;
     for (name, injection) in injections() {
-        for timing in [Timing::WithCommand, Timing::BeforeUpgrade] {
+        for &timing in timings {
             for size in SIZES {
                 let bytes: Vec<u8> = injection.iter().copied().cycle().take(size).collect();
                 check(&format!("{name}, {size} bytes, {timing:?}"), &bytes, timing);
@@ -229,56 +239,79 @@ fn each_injection(mut check: impl FnMut(&str, &[u8], Timing)) {
             }
         }
     }
-    assert_eq!(cases, 120);
+    assert_eq!(cases, 60 * timings.len());
+}
+
+/// Reads up to the server's end, which is no reset.
+fn rest_of(client: &mut TcpStream, name: &str) -> Vec<u8> {
+    client.set_read_timeout(Some(PROMPT)).unwrap();
+    let mut sent = Vec::new();
+    client.read_to_end(&mut sent).unwrap_or_else(|error| panic!("{name}: {error}"));
+    sent
 }
 
 #[test]
 fn no_injected_byte_is_believed_by_start_tls_after() {
-    with_limit(4 * crate::support::WATCHDOG, || {
-        each_injection(|name, bytes, timing| {
+    with_limit(4 * WATCHDOG, || {
+        each_injection(&EARLY, |name, bytes, timing| {
             let (server, mut client) = injected(bytes, timing);
             let Err(error) = server.start_tls_after(GO_AHEAD) else {
                 panic!("{name}: the upgrade went on");
             };
             assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{name}");
             assert_ended_with(&server, ErrorKind::UnreadPlaintext);
-            // Nothing was sent, and the end is no reset.
-            client.set_read_timeout(Some(PROMPT)).unwrap();
-            let mut sent = Vec::new();
-            client.read_to_end(&mut sent).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert!(sent.is_empty(), "{name}: {sent:?}");
+            assert_eq!(rest_of(&mut client, name), b"", "{name}: nothing was sent");
         });
     });
 }
 
 #[test]
 fn no_injected_byte_is_believed_by_start_tls() {
-    with_limit(4 * crate::support::WATCHDOG, || {
-        each_injection(|name, bytes, timing| {
-            let (server, client) = injected(bytes, timing);
+    with_limit(4 * WATCHDOG, || {
+        each_injection(&EARLY, |name, bytes, timing| {
+            let (server, mut client) = injected(bytes, timing);
             (&server).write_all(GO_AHEAD).expect("the client is there");
             let secure = match server.start_tls() {
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{name}");
                     assert_ne!(bytes[0], 22, "{name}: this may be a ClientHello");
+                    assert_ended_with(&server, ErrorKind::UnreadPlaintext);
+                    assert_eq!(rest_of(&mut client, name), GO_AHEAD, "{name}");
                     return;
                 }
                 Ok(secure) => secure,
             };
             assert_eq!(bytes[0], 22, "{name}: this is no ClientHello");
-            // The victim continues with a handshake of its own, behind what was injected.
-            let options = with(SecureTransport::StartTls, trust_only(authority()));
-            let mut filler = client.try_clone().expect("there is a descriptor");
-            let victim = Connector::global().adopt(client, options).expect("it is valid");
-            assert_eq!(read_exactly(&victim, GO_AHEAD.len()).expect("it comes"), GO_AHEAD);
-            let victim = victim.start_tls();
-            // An injected header may announce more than the ClientHello. The server may have refused it already.
-            let _ = filler.write_all(&[0; 16 * 1024 + 256]);
-            let reading = (&secure).read(&mut [0; 64]);
-            assert!(reading.is_err(), "{name}: {reading:?} was believed");
-            assert_fails(secure.opened().map(drop), ErrorKind::Tls);
-            assert_eq!(secure.stats().bytes_read, 0, "{name}");
-            drop(victim);
+            assert_eq!(read_exactly(&client, GO_AHEAD.len()).expect("it comes"), GO_AHEAD);
+            assert_not_believed(name, &secure, client);
+        });
+    });
+}
+
+/// Lets the victim continue with a handshake of its own, behind what was injected. The server believes neither.
+fn assert_not_believed(name: &str, mut secure: &Socket, client: TcpStream) {
+    let options = with(SecureTransport::StartTls, trust_only(authority()));
+    let mut filler = client.try_clone().expect("there is a descriptor");
+    let victim = Connector::global().adopt(client, options).expect("it is valid");
+    let victim = victim.start_tls();
+    // An injected header may announce more than the ClientHello. The server may have refused it already.
+    let _ = filler.write_all(&[0; 16 * 1024 + 256]);
+    let reading = secure.read(&mut [0; 64]);
+    assert!(reading.is_err(), "{name}: {reading:?} was believed");
+    assert_fails(secure.opened().map(drop), ErrorKind::Tls);
+    assert_eq!(secure.stats().bytes_read, 0, "{name}");
+    drop(victim);
+}
+
+#[test]
+fn no_byte_injected_behind_the_go_ahead_is_believed() {
+    with_limit(4 * WATCHDOG, || {
+        each_injection(&[Timing::AfterGoAhead], |name, bytes, timing| {
+            let (server, mut client) = injected(bytes, timing);
+            let secure = server.start_tls_after(GO_AHEAD).expect("nothing is unread");
+            assert_eq!(read_exactly(&client, GO_AHEAD.len()).expect("it comes"), GO_AHEAD);
+            client.write_all(bytes).expect("the server listens");
+            assert_not_believed(name, &secure, client);
         });
     });
 }
