@@ -19,9 +19,9 @@
 //!
 //! - **Names**: only the connector looks them up, once for each connection. [`NoLookup`] replaces ureq's own resolver
 //!   and looks nothing up.
-//! - **TLS** comes from the connector and the [options](UreqConnector::options). ureq's `tls_config` has no effect, neither
-//!   its roots nor its switch to disable verification. ureq's own features for TLS are not needed. `ip_family` and
-//!   `no_delay` have no effect either.
+//! - **TLS** comes from the connector and the [options](UreqConnector::options). ureq's `tls_config` has no effect,
+//!   neither its roots nor its switch to disable verification. ureq's own features for TLS are not needed. `ip_family`
+//!   and `no_delay` have no effect either.
 //! - **Time**: each timeout of ureq is an absolute deadline here, which a peer that trickles bytes cannot extend.
 //!   `timeout_connect` bounds lookup, attempts and handshake together. So does [`SocketOptions::connect_timeout`], if
 //!   it is shorter. `timeout_resolve` has no effect.

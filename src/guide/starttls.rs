@@ -21,9 +21,9 @@
 //! way (CVE-2021-22947).
 //!
 //! [`start_tls`](crate::Socket::start_tls) prevents this. It first waits until no thread uses the connection. Then,
-//! before it sends anything, it checks the kernel's receive buffer. If there is a byte, the connection ends with
-//! [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext), and nothing is sent. Bytes that arrive later go to rustls,
-//! which accepts only what is encrypted.
+//! before it sends anything, it checks the kernel's receive buffer. If there is a byte, the connection of a client ends
+//! with [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext), and nothing is sent. Bytes that arrive later go to
+//! rustls, which accepts only what is encrypted. [Servers](#as-the-server) have a rule of their own.
 //!
 //! # A `BufReader` during an upgrade
 //!

@@ -71,8 +71,9 @@ pub enum Background {
     Ingest,
     /// Failures only.
     WatchErrors,
-    /// Failures, and an EOF with no unread data before it. To check for it, the driver needs a [`RecvPermit`](super::RecvPermit). Over
-    /// TLS, the driver [ingests](super::Machine::ingest) incoming data until some is unread.
+    /// Failures, and an EOF with no unread data before it. To check for it, the driver needs a
+    /// [`RecvPermit`](super::RecvPermit). Over TLS, the driver [ingests](super::Machine::ingest) incoming data until some
+    /// is unread.
     WatchEof,
 }
 

@@ -6,8 +6,8 @@
 //!
 //! A session is the client or the server: [`connection`] has both roles, and everything else is common to them.
 //!
-//! Only this module and its submodules use rustls' connection types. They use the unbuffered API, so that received bytes
-//! are decrypted in place and an idle connection holds no buffer.
+//! Only this module and its submodules use rustls' connection types. They use the unbuffered API, so that received
+//! bytes are decrypted in place and an idle connection holds no buffer.
 //!
 //! Between two calls, a session has processed its input up to the first unread application data, or until it needs
 //! more. So its state shows whether data is unread and whether the peer has ended, and at most one record is decrypted

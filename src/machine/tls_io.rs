@@ -70,7 +70,8 @@ impl Machine {
     }
 
     /// Returns whether a writer over TLS can [seal](Self::seal). If not, the caller sends the queued ciphertext with
-    /// [`next_transmit`](Self::next_transmit), or waits for [`Wake::writable`](super::Wake::writable) if another thread does that.
+    /// [`next_transmit`](Self::next_transmit), or waits for [`Wake::writable`](super::Wake::writable) if another thread
+    /// does that.
     #[must_use]
     pub fn can_seal(&self) -> bool {
         self.state.tls().is_none_or(|tls| tls.can_seal())

@@ -26,13 +26,13 @@ impl Reader {
     /// So it is the right way to read the lines of a dialogue that may go over to TLS. A
     /// [`BufReader`](std::io::BufReader) reads ahead, and what it holds escapes that check.
     ///
-    /// Returns the number of bytes appended. Fewer bytes without the delimiter, or 0, mean the peer's clean end. The
-    /// read timeout applies to each wait; to bound the whole call, set a
+    /// Returns the number of bytes appended. Fewer bytes without the delimiter, or 0, mean the peer's clean end, or that
+    /// reading was [cancelled](Self::cancel). The read timeout applies to each wait; to bound the whole call, set a
     /// [deadline](crate::Socket::set_read_deadline). No other read comes in between.
     ///
     /// # Errors
-    /// Those of [`read`](std::io::Read::read), and [`InvalidData`](io::ErrorKind::InvalidData) after `max` bytes without
-    /// the delimiter. In both cases the bytes read so far are in `buf`.
+    /// Those of [`read`](std::io::Read::read), and [`InvalidData`](io::ErrorKind::InvalidData) after `max` bytes
+    /// without the delimiter. In both cases the bytes read so far are in `buf`.
     ///
     /// ```
     /// use std::io::Write;

@@ -21,8 +21,13 @@ impl Socket {
     ///
     /// Before it sends anything, it checks for bytes from the peer that the program has not read. An attacker may
     /// have injected them, so that the program takes them for a reply that came over TLS. Such bytes end the
-    /// connection. It cannot see what a [`BufReader`](std::io::BufReader) has read ahead: check its
-    /// [`buffer`](std::io::BufReader::buffer) before this call, and drop it.
+    /// connection. On a [server](crate::SocketOptions::server_tls) they may be the ClientHello of a client that does not
+    /// wait: [`start_tls_after`](Self::start_tls_after) describes both cases. The check cannot see what a
+    /// [`BufReader`](std::io::BufReader) has read ahead: check its [`buffer`](std::io::BufReader::buffer) before this
+    /// call, and drop it.
+    ///
+    /// End reads of other threads before this call, if the peer may send at any time. A read that still receives such a
+    /// byte loses it, and the upgrade fails with `UnreadPlaintext`, even if the byte begins a good ClientHello.
     ///
     /// # Errors
     /// - [`InvalidState`](crate::ErrorKind::InvalidState) if the mode is not
@@ -31,7 +36,8 @@ impl Socket {
     /// - A [retryable](crate::Error::is_retryable) [`TimedOut`](crate::ErrorKind::TimedOut) if the wait above takes
     ///   longer than the `connect_timeout`. Nothing changes.
     /// - [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) if bytes from the peer are unread, also in the
-    ///   kernel's queue. Not one byte is sent, and the connection is closed. `closed` returns the same error.
+    ///   kernel's queue, and cannot be a ClientHello. Not one byte is sent, and the connection is closed. `closed`
+    ///   returns the same error.
     /// - [`Closed`](crate::ErrorKind::Closed) if the peer has ended, or this side closed during the wait.
     /// - The cause, if the socket failed.
     ///
@@ -77,16 +83,17 @@ impl Socket {
     /// Sends `go_ahead` as the last plaintext, then starts TLS: checks that nothing is unread, sends it, and begins the
     /// handshake, as one step. No read of another thread and no byte from the peer can come in between.
     ///
-    /// `go_ahead` is 1 to 4096 bytes, such as `220 Ready\r\n`, or the SSLRequest of a MySQL client.
+    /// `go_ahead` is 1 to 4096 bytes, such as `220 Ready\r\n`, or the SSLRequest of a MySQL client. It does not count in
+    /// the [`bytes_written`](crate::Stats::bytes_written) of either socket.
     ///
     /// This is the right call for [servers](crate::SocketOptions::server_tls). Before it sends, nothing may be unread,
     /// not even a ClientHello, because a client must wait for the go-ahead (RFC 3207, section 4; RFC 9051, section
     /// 6.2.1). Unread bytes are injected or premature commands (CVE-2011-0411).
     ///
-    /// On a server, plain [`start_tls`](Self::start_tls) takes unread bytes as the ClientHello if the first one can begin
-    /// a TLS handshake record (22; RFC 8446, section 5.1), and fails with
-    /// [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) otherwise. Use it if the client does not wait, as with
-    /// MySQL, or if the go-ahead was written before.
+    /// On a server, plain [`start_tls`](Self::start_tls) takes unread bytes as the ClientHello if the first one can
+    /// begin a TLS handshake record (22; RFC 8446, section 5.1). Otherwise it fails with
+    /// [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext). Use it if the client does not wait, as with MySQL, or if
+    /// the go-ahead was written before.
     ///
     /// No byte that came in plaintext is ever read as one that came over TLS. Data that a `BufReader` has read ahead
     /// cannot be seen: use [`Reader::read_until`](crate::Reader::read_until), which reads nothing ahead.

@@ -1,7 +1,7 @@
 //! Binds the sessions that a server resumes to the certificate that it presents.
 //!
-//! rustls resumes a session whatever certificate it would present now. So a client could go on with an identity that
-//! was replaced or removed, and the two sides would compute different channel bindings (RFC 5929, section 4).
+//! rustls resumes a session whatever certificate it would present now. So a client could continue with an identity that
+//! was replaced or removed. The two sides would then compute different channel bindings (RFC 5929, section 4).
 
 use std::fmt;
 use std::sync::Arc;

@@ -48,8 +48,8 @@ pub(super) enum State {
     /// The connection is established, and the TLS handshake is in progress.
     Handshaking(Box<Handshaking>),
     Open(Pipe),
-    /// A plaintext connection that is about to be upgraded: no thread may read or write, and a byte from the peer
-    /// ends it.
+    /// A plaintext connection that is about to be upgraded: no thread may read or write. [`Unread`] says whether a byte
+    /// from the peer ends it.
     UpgradePending(Pipe, Unread),
     HalfClosed(Pipe, Half),
     Closed(Closed),

@@ -9,8 +9,8 @@ use super::{CloseNotify, PeerState, Session, Terms, catch_panic};
 use crate::tls::TlsSetup;
 
 impl Session {
-    /// Creates a session that runs the program's code, with `preface` queued. The driver has to [begin](Self::begin) its handshake without the
-    /// lock.
+    /// Creates a session that runs the program's code, with `preface` queued. The driver has to [begin](Self::begin) its
+    /// handshake without the lock.
     pub(in super::super) fn to_begin(setup: TlsSetup, preface: &[u8]) -> Box<Self> {
         let terms = Terms::new(&setup);
         let mut session = Box::new(Session {

@@ -1,5 +1,5 @@
-//! Finds the sections of a PEM text (RFC 7468) as people have them: with a byte order mark, blanks before the lines,
-//! any line ends or none, and text between the sections. Nothing that looks like a section is passed over.
+//! Finds the sections of a PEM text (RFC 7468) as people have them. There may be a byte order mark, blanks before the
+//! lines, any line ends or none, and text between the sections. Nothing that looks like a section is passed over.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -133,8 +133,8 @@ pub(super) fn sections(text: &[u8]) -> Result<Vec<Section>> {
     if starts > found.len() {
         let (all, read) = (starts, found.len());
         return Err(Error::invalid_options(format!(
-            "the PEM text has {all} BEGIN lines, but only {read} are well-formed: each needs five hyphens on both sides \
-             and capital letters"
+            "the PEM text has {all} BEGIN lines, but only {read} are well-formed: each needs five hyphens on both \
+             sides and capital letters"
         )));
     }
     Ok(found)
