@@ -127,6 +127,15 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         ],
     ),
     (
+        "GoAheadBeforeCheck",
+        Waiting::Poll,
+        &[
+            "upgrading::a_close_or_an_abort_beside_a_go_ahead_sends_it_once_or_not",
+            "upgrading::a_go_ahead_does_not_go_out_if_a_line_is_unread",
+            "upgrading::a_go_ahead_goes_out_once_although_a_thread_reads",
+        ],
+    ),
+    (
         "HandshakeSpins",
         Waiting::Poll,
         &[
@@ -231,6 +240,11 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
             "limits::a_wait_for_a_slot_that_times_out_leaves_no_gap",
             "limits::queued_sockets_get_slots_in_order_although_others_give_up",
         ],
+    ),
+    (
+        "ReaderKeepsLateLine",
+        Waiting::Poll,
+        &["upgrading::a_line_before_an_upgrade_is_read_or_fails_it"],
     ),
     (
         "ResetsBeforeState",

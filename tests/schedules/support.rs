@@ -72,6 +72,14 @@ pub fn read(mut socket: &Socket) -> Result<Vec<u8>, ErrorKind> {
     }
 }
 
+/// Reads a line. Returns what came of it, and the error if it did not end.
+pub fn read_line(socket: &Socket) -> (Vec<u8>, Option<ErrorKind>) {
+    let mut line = Vec::new();
+    let read = socket.reader().read_until(b'\n', &mut line, 100);
+    let failure = read.err().map(|error| kind_of(&error));
+    (line, failure)
+}
+
 /// Reads up to EOF or an error.
 pub fn read_all(socket: &Socket) -> (Vec<u8>, Option<ErrorKind>) {
     let mut all = Vec::new();

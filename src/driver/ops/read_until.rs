@@ -145,7 +145,8 @@ impl<'a> Turn<'a> {
                 let actions = self.machine.handle_recv(permit, bytes);
                 self.apply(actions);
                 // During an upgrade these bytes do not belong to the reader.
-                if self.machine.read_error() != Some(Fault::UnreadPlaintext) {
+                let is_late = self.machine.read_error() == Some(Fault::UnreadPlaintext);
+                if !is_late || planted!(ReaderKeepsLateLine) {
                     line.buf.extend_from_slice(&chunk[..bytes]);
                 }
                 CallStep::AskAgain

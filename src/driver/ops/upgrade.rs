@@ -20,6 +20,7 @@ use crate::driver::connection::transfer::NewOwner;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, Turn, UpgradeConfig};
 use crate::driver::event_loop;
 use crate::driver::sys::errno::fault_from_io;
+use crate::driver::sys::io_bufs::SendBufs;
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::would_block_error;
 use crate::driver::sys::{self, clock};
@@ -109,6 +110,9 @@ impl Connection {
             turn.wait_changed(None);
         }
         if turn.machine.is_upgrade_pending() {
+            if let (true, Some(wire)) = (planted!(GoAheadBeforeCheck), turn.wire.cloned()) {
+                let _ = wire.send(&SendBufs::One(upgrade.preface));
+            }
             turn.lend(Connection::check_no_plaintext);
             if planted!(UpgradesTwice) {
                 return Ok(self.complete_upgrade(claim, upgrade));
