@@ -266,12 +266,22 @@ impl Endpoint {
         if !self.machine.permits_recv(&permit) {
             return self.return_permit(permit, RecvEvent::Cancelled, net);
         }
-        let mut buf = vec![0; max];
-        let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || net.now);
-        net.trace.note(self.who, "takes", bytes);
+        // Half of the sizes take a line.
+        let takes_line = max % 2 == 1;
+        let (taken, actions) = if takes_line {
+            self.machine.take_plaintext_until(permit, DELIMITER, max, || net.now)
+        } else {
+            let mut buf = vec![0; max];
+            let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || net.now);
+            buf.truncate(bytes);
+            (buf, actions)
+        };
+        net.trace.note(self.who, "takes", taken.len());
         self.apply_actions(actions, net)?;
-        rule(bytes > 0, "unread data can be taken")?;
-        self.check_read(&buf[..bytes], net)
+        rule((1..=max).contains(&taken.len()), "unread data can be taken")?;
+        let before_last = &taken[..taken.len() - 1];
+        rule(!takes_line || !before_last.contains(&DELIMITER), "a line ends at its delimiter")?;
+        self.check_read(&taken, net)
     }
 
     /// Receives and drops data after reading was cancelled.
@@ -317,3 +327,6 @@ impl Endpoint {
 
 /// The maximum size of a receive, in bytes.
 const MAX_RECV: usize = 70_000;
+
+/// The byte that ends a line. The peers' bytes have it as often as any other.
+const DELIMITER: u8 = b'\n';

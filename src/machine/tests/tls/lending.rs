@@ -173,6 +173,68 @@ fn all_input_is_decrypted_at_once_and_read_without_the_session() {
     });
 }
 
+/// Takes what is unread up to a newline.
+fn take_line(wire: &mut Wire, max: usize) -> Vec<u8> {
+    let ReadStep::TakePlaintext(permit) = wire.machine.read() else { panic!("nothing is unread") };
+    let (line, actions) = wire.machine.take_plaintext_until(permit, b'\n', max, || wire.now);
+    wire.see(actions);
+    line
+}
+
+#[test]
+fn lines_are_taken_one_by_one_and_never_in_excess() {
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for seed in [0, FOREIGN] {
+                let mut wire = Wire::open(version, seed);
+                let send = |wire: &mut Wire, bytes: &[u8]| {
+                    std::io::Write::write_all(&mut wire.peer.writer(), bytes).unwrap();
+                    wire.serve();
+                    wire.deliver(usize::MAX);
+                };
+                send(&mut wire, b"one\n\ntwo");
+                let read = wire.machine.stats().bytes_read;
+                assert_eq!(take_line(&mut wire, 100), b"one\n");
+                assert_eq!(wire.machine.stats().bytes_read - read, 4);
+                assert_eq!(take_line(&mut wire, 1), b"\n");
+                assert_eq!(take_line(&mut wire, 2), b"tw", "no more than the limit");
+                assert_eq!(take_line(&mut wire, 100), b"o", "the line does not end here");
+                assert!(!wire.machine.has_unread());
+                // The rest of a record that was taken in part is there for a read.
+                send(&mut wire, b"three\nfour");
+                assert_eq!(take_line(&mut wire, 100), b"three\n");
+                let ReadStep::TakePlaintext(permit) = wire.machine.read() else { panic!() };
+                let mut rest = [0; 9];
+                let (bytes, actions) = wire.machine.take_plaintext(permit, &mut rest, || wire.now);
+                wire.see(actions);
+                assert_eq!(&rest[..bytes], b"four");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_line_is_taken_while_the_session_is_lent() {
+    in_both_roles(|| {
+        for version in VERSIONS {
+            let mut wire = Wire::open(version, FOREIGN);
+            std::io::Write::write_all(&mut wire.peer.writer(), b"one\ntwo\n").unwrap();
+            wire.serve();
+            wire.deliver(usize::MAX);
+            // The driver lends the session for the next records.
+            std::io::Write::write_all(&mut wire.peer.writer(), b"three\n").unwrap();
+            wire.serve();
+            assert_eq!(take_line(&mut wire, 100), b"one\n");
+            assert_eq!(take_line(&mut wire, 100), b"two\n");
+            wire.deliver_and_keep(usize::MAX);
+            let loan = wire.loan.take().expect("it is lent");
+            assert!(!wire.machine.has_unread(), "what was decrypted is in the loan");
+            assert!(wire.restore(loan).is_none());
+            assert_eq!(take_line(&mut wire, 100), b"three\n");
+        }
+    });
+}
+
 #[test]
 fn the_machine_does_not_drop_an_unused_setup() {
     in_both_roles(|| {
