@@ -2,18 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::{Mutex, mpsc};
 
 use sockeye::{
-    Connector, ErrorKind, Health, ListenOptions, SecureTransport, ServerTlsOptions, Socket,
-    SocketOptions, listen_with,
+    ClientAuth, Connector, ErrorKind, Health, ListenOptions, SecureTransport, ServerTlsOptions,
+    Socket, SocketOptions, TcpOptions, listen_with,
 };
 
 use super::serving::server_tls;
 use crate::support::peer::listen;
-use crate::support::tls::{authority, trust_only, with};
+use crate::support::tls::{Authority, authority, trust_only, with};
 use crate::support::{
-    PROMPT, WATCHDOG, assert_ended_with, assert_fails, eventually, ms, read, read_exactly,
-    spawn_blocked, spawn_call, with_limit, with_watchdog,
+    PROMPT, WATCHDOG, assert_bytes_eq, assert_ended_with, assert_fails, eventually,
+    fill_send_buffer, ms, random_bytes, read, read_exactly, spawn_blocked, spawn_call, timed,
+    with_limit, with_watchdog,
 };
 
 const COMMAND: &[u8] = b"STARTTLS\r\n";
@@ -152,6 +154,79 @@ fn a_reader_of_the_plaintext_leaves_before_the_go_ahead_goes_out() {
     });
 }
 
+#[test]
+fn a_go_ahead_leaves_in_parts_once_the_client_reads() {
+    with_watchdog(|| {
+        for closes in [false, true] {
+            let small = upgradable(server_tls()).tcp(TcpOptions::new().send_buffer_size(4096));
+            let (server, client) = accepted(small);
+            let filled = fill_send_buffer(&server);
+            let go_ahead = random_bytes(7, 4096);
+            let secure = server.start_tls_after(&go_ahead).expect("nothing is unread");
+            let (opening, closing) = (secure.clone(), secure.clone());
+            let opening = spawn_blocked(move || opening.opened().map(drop));
+            let closing = closes.then(|| spawn_call(move || closing.close()));
+            if let Some(closing) = closing {
+                // A handshake that has not begun is nothing to wait for.
+                closing.join_within(PROMPT).expect("all that was written is handed over");
+                opening.join().expect_err("the socket is closed");
+                let sent = rest_of(&client, "a close");
+                assert!(sent.len() <= filled + go_ahead.len(), "{} bytes", sent.len());
+                assert!(sent[..filled].iter().all(|&byte| byte == b'w'));
+                assert_bytes_eq(&sent[filled..], &go_ahead[..sent.len() - filled]);
+                continue;
+            }
+            let written = read_exactly(&client, filled).expect("the server writes");
+            assert!(written.iter().all(|&byte| byte == b'w'));
+            assert_bytes_eq(&read_exactly(&client, 4096).expect("it follows"), &go_ahead);
+            let options = with(SecureTransport::StartTls, trust_only(authority()));
+            let client = Connector::global().adopt(client, options).expect("it is valid");
+            let client = client.start_tls().expect("nothing follows the go-ahead");
+            client.opened().expect("the server is trusted");
+            opening.join().expect("the client is good");
+        }
+    });
+}
+
+#[test]
+fn a_go_ahead_goes_out_although_a_verifier_of_the_program_blocks() {
+    with_watchdog(|| {
+        let clients = Authority::new();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(released);
+        let tls = server_tls()
+            .client_auth(ClientAuth::Required)
+            .add_client_root_pem(clients.pem())
+            .expect("it is PEM")
+            .add_client_verifier(move |_| {
+                // Until the test ends, if it fails.
+                let _ = released.lock().expect("it is asked once").recv();
+                Ok(())
+            });
+        let (server, stream) = accepted(upgradable(tls));
+        let secure = server.start_tls_after(GO_AHEAD).expect("nothing is unread");
+        let go_ahead = timed(|| read_exactly(&stream, GO_AHEAD.len()).expect("it comes"));
+        assert_eq!(go_ahead.0, GO_AHEAD);
+        assert!(go_ahead.1 < PROMPT, "{:?}", go_ahead.1);
+        let own = clients.client("client.test");
+        let tls = trust_only(authority()).client_auth_pem(own.chain_pem(), own.key_pem());
+        let options = with(SecureTransport::StartTls, tls.expect("it is valid"));
+        let client = Connector::global().adopt(stream, options).expect("it is valid");
+        let client = client.start_tls().expect("nothing follows the go-ahead");
+        let opening = spawn_call({
+            let client = client.clone();
+            move || client.opened().map(drop)
+        });
+        assert_fails(secure.opened_timeout(ms(300)).map(drop), ErrorKind::TimedOut);
+        release.send(()).expect("the verifier waits");
+        secure.opened().expect("the verifier agrees");
+        opening.join().expect("the server is trusted");
+        (&secure).write_all(b"x").expect("the client reads");
+        assert_eq!(read_exactly(&client, 1).expect("only this follows"), b"x");
+        assert_eq!(secure.stats().bytes_written, 1);
+    });
+}
+
 // -------------------------------------------------------------------- injections
 
 /// Returns what attackers inject: commands of several protocols, and bytes that look like TLS.
@@ -243,7 +318,7 @@ fn each_injection(timings: &[Timing], mut check: impl FnMut(&str, &[u8], Timing)
 }
 
 /// Reads up to the server's end, which is no reset.
-fn rest_of(client: &mut TcpStream, name: &str) -> Vec<u8> {
+fn rest_of(mut client: &TcpStream, name: &str) -> Vec<u8> {
     client.set_read_timeout(Some(PROMPT)).unwrap();
     let mut sent = Vec::new();
     client.read_to_end(&mut sent).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -254,13 +329,13 @@ fn rest_of(client: &mut TcpStream, name: &str) -> Vec<u8> {
 fn no_injected_byte_is_believed_by_start_tls_after() {
     with_limit(4 * WATCHDOG, || {
         each_injection(&EARLY, |name, bytes, timing| {
-            let (server, mut client) = injected(bytes, timing);
+            let (server, client) = injected(bytes, timing);
             let Err(error) = server.start_tls_after(GO_AHEAD) else {
                 panic!("{name}: the upgrade went on");
             };
             assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{name}");
             assert_ended_with(&server, ErrorKind::UnreadPlaintext);
-            assert_eq!(rest_of(&mut client, name), b"", "{name}: nothing was sent");
+            assert_eq!(rest_of(&client, name), b"", "{name}: nothing was sent");
         });
     });
 }
@@ -269,14 +344,14 @@ fn no_injected_byte_is_believed_by_start_tls_after() {
 fn no_injected_byte_is_believed_by_start_tls() {
     with_limit(4 * WATCHDOG, || {
         each_injection(&EARLY, |name, bytes, timing| {
-            let (server, mut client) = injected(bytes, timing);
+            let (server, client) = injected(bytes, timing);
             (&server).write_all(GO_AHEAD).expect("the client is there");
             let secure = match server.start_tls() {
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{name}");
                     assert_ne!(bytes[0], 22, "{name}: this may be a ClientHello");
                     assert_ended_with(&server, ErrorKind::UnreadPlaintext);
-                    assert_eq!(rest_of(&mut client, name), GO_AHEAD, "{name}");
+                    assert_eq!(rest_of(&client, name), GO_AHEAD, "{name}");
                     return;
                 }
                 Ok(secure) => secure,
