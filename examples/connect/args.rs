@@ -7,7 +7,8 @@ use sockeye::SocketAddress;
 
 use crate::starttls::Protocol;
 
-pub const USAGE: &str = "connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]..., or connect --listen [HOST:]PORT [OPTION]...";
+pub const USAGE: &str = "connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]..., \
+                         or connect --listen [HOST:]PORT [OPTION]...";
 
 pub const HELP: &str = "\
 Connects to a TCP server, on request over TLS; copies standard input to it and what it sends to standard
@@ -50,7 +51,8 @@ exit codes:
 examples:
   printf '/\\r\\n' | connect gopher.floodgap.com:70
   printf 'GET / HTTP/1.0\\r\\nHost: example.com\\r\\n\\r\\n' | connect example.com:443 --tls -v
-  connect --listen 7007 > copy.tar            and on the other machine: connect HOST:7007 < some.tar
+  connect --listen 7007 > copy.tar            and on the other machine:
+                                              connect HOST:7007 --half-open < some.tar
   printf 'EHLO localhost\\r\\nQUIT\\r\\n' | connect mail.example.com:587 --starttls smtp -v
 ";
 
@@ -64,8 +66,15 @@ pub enum Command {
 /// The other end.
 pub enum Target {
     Server(SocketAddress),
-    /// The client that connects to this address. Over TLS this side has a certificate and a key, in PEM files.
-    ClientOf(String, Option<[String; 2]>),
+    /// The client that connects here. Over TLS this side has a certificate and a key, in PEM files.
+    ClientOf(ListenAddress, Option<[String; 2]>),
+}
+
+/// Where to listen.
+pub enum ListenAddress {
+    /// On every address of this machine.
+    Everywhere(u16),
+    At(String),
 }
 
 pub struct Args {
@@ -176,12 +185,12 @@ fn identity_files(
     }
 }
 
-/// Completes the address to listen on: a port alone stands for every address of this machine.
-fn listen_address(text: &str) -> Result<String, String> {
+/// Parses the address to listen on: a port alone stands for every address of this machine.
+fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
     match port.parse::<u16>() {
-        Ok(_) if port == text => Ok(format!("[::]:{port}")),
-        Ok(_) => Ok(text.to_owned()),
+        Ok(number) if port == text => Ok(ListenAddress::Everywhere(number)),
+        Ok(_) => Ok(ListenAddress::At(text.to_owned())),
         Err(_) => Err(format!("--listen {text:?} is not a port, or a host and a port")),
     }
 }

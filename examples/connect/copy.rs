@@ -74,7 +74,7 @@ fn copy(socket: &Socket, args: &Args) -> Exit {
         }
         (_, ReceiveEnd::Wire(error), _) | (_, ReceiveEnd::Peer, Err(error)) => broken(&error),
         (Ok(SendEnd::Wire), ReceiveEnd::Peer, Ok(())) => {
-            say(format_args!("the server ended before all of the input was sent"));
+            say(format_args!("the other side ended before all of the input was sent"));
             Exit::Clean
         }
         (_, ReceiveEnd::Peer, Ok(())) => Exit::Clean,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sockeye::{
@@ -9,12 +10,12 @@ use sockeye::{
     SocketInfo, SocketOptions, TlsOptions, listen_with,
 };
 
-use crate::args::{Args, Target, TlsArgs, Transport};
+use crate::args::{Args, ListenAddress, Target, TlsArgs, Transport};
 use crate::exit::{Exit, broken, say};
 use crate::report;
 use crate::starttls::{self, Fault, Protocol};
 
-/// The limit for the dialogue before an upgrade, without --timeout.
+/// The limit for the dialogue before an upgrade, and for a client's handshake, without --timeout.
 const DIALOGUE: Duration = Duration::from_secs(30);
 
 /// Returns an open connection. Otherwise reports the reason to the user.
@@ -38,14 +39,27 @@ pub fn open(args: &Args) -> Result<Socket, Exit> {
 }
 
 /// Waits for one client.
-fn accepted(args: &Args, address: &str, identity: Option<&[String; 2]>) -> Result<Socket, Failure> {
+fn accepted(
+    args: &Args,
+    address: &ListenAddress,
+    identity: Option<&[String; 2]>,
+) -> Result<Socket, Failure> {
     let mut socket = options(args);
     if let Some([cert, key]) = identity {
         let tls = ServerTlsOptions::new(Identity::from_pem_files(cert, key)?);
         socket = socket.secure_transport(SecureTransport::On).server_tls(tls);
     }
-    let options = ListenOptions::new().socket(socket);
-    let listener = listen_with(address, options)?;
+    let handshake = args.timeout.unwrap_or(DIALOGUE);
+    let options = ListenOptions::new().socket(socket).handshake_timeout(handshake);
+    let listener = match address {
+        ListenAddress::At(address) => listen_with(address, options)?,
+        ListenAddress::Everywhere(port) => {
+            // The first serves both families. The second is for a machine without IPv6.
+            let everywhere: [IpAddr; 2] =
+                [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+            listen_with(&everywhere.map(|ip| SocketAddr::new(ip, *port))[..], options)?
+        }
+    };
     if let (true, Some(address)) = (args.verbose, listener.local_address()) {
         say(format_args!("listening on {address}"));
     }

@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::harness::{LIMIT, Running, example, text};
+use super::certificates::Certificates;
+use super::harness::{LIMIT, Running, Scratch, example, listening, text};
 
 #[test]
 fn the_connect_example_shows_itself_and_exits_with_0() {
@@ -169,13 +170,13 @@ fn the_connect_example_talks_to_itself() {
     let server = thread::spawn(move || {
         example(name, &["--listen", &listening, "--half-open", "-v"], "from the server")
     });
-    let deadline = std::time::Instant::now() + LIMIT;
+    let deadline = Instant::now() + LIMIT;
     // It exits with 1 until the other one listens. Half-open, because the server may end before the client has sent.
     let client = loop {
         let Some(output) = example(name, &[&address, "--half-open"], "from the client") else {
             return;
         };
-        if output.status.code() != Some(1) || std::time::Instant::now() > deadline {
+        if output.status.code() != Some(1) || Instant::now() > deadline {
             break output;
         }
     };
@@ -188,4 +189,37 @@ fn the_connect_example_talks_to_itself() {
     assert_eq!(wrong.status.code(), Some(2));
     let wrong = example(name, &["--listen", &address, &address], "").unwrap();
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn the_connect_example_gives_a_silent_client_no_more_than_its_timeout() {
+    let name = "the_connect_example_gives_a_silent_client_no_more_than_its_timeout";
+    let (certificates, files) = (Certificates::new(), Scratch::new());
+    certificates.write(&files, None);
+    let [chain, key] =
+        ["chain.pem", "key.pem"].map(|file| files.0.join(file).display().to_string());
+    let args = ["--listen", "127.0.0.1:0", "--tls-cert", &chain, "--tls-key", &key];
+    let args = [&args[..], &["--timeout", "2", "-v"]].concat();
+    let Some(mut running) = Running::new(name, &args) else { return };
+    let address = listening(&mut running);
+    let begun = Instant::now();
+    let _silent = TcpStream::connect(address).expect("it listens");
+    let output = running.output();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    assert!(begun.elapsed() < Duration::from_secs(5), "without it the limit is 30 s");
+}
+
+#[test]
+fn the_connect_example_listens_on_every_address_without_a_host() {
+    let name = "the_connect_example_listens_on_every_address_without_a_host";
+    let Some(mut running) = Running::new(name, &["--listen", "0", "--half-open", "-v"]) else {
+        return;
+    };
+    let port = listening(&mut running).port();
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    client.write_all(b"hello").unwrap();
+    drop(client);
+    let output = running.output();
+    assert_eq!(text(&output.stdout), "hello");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }

@@ -1,8 +1,15 @@
 //! The examples with their built-in servers, run without arguments, as a new user would run them.
 
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use super::harness::{NO_SECRET, example_of, text};
+use rcgen::{CertificateParams, KeyPair};
+use sockeye::{SecureTransport, Socket, SocketOptions, TlsOptions, connect_with};
+
+use super::certificates::Certificates;
+use super::harness::{LIMIT, NO_SECRET, Running, Scratch, example_of, listening, text};
 
 #[test]
 fn the_http_get_example_shows_itself_over_tls() {
@@ -104,9 +111,128 @@ fn check(test: &str, example: &str, parts: &[&str]) {
 
 #[test]
 fn the_echo_server_example_serves_itself() {
-    let name = "the_echo_server_example_serves_itself";
-    let Some(output) = crate::support::example::run(name, "echo_server", &[], "") else { return };
+    let parts = [" answers: hello, echo\n", " answers over TLS 1.3: hello, echo\n"];
+    check("the_echo_server_example_serves_itself", "echo_server", &parts);
+}
+
+#[test]
+fn the_smtp_receive_example_serves_itself() {
+    let mail = "received from \"me@localhost\" to [\"you@localhost\"]:\nSubject: upstream\r\n";
+    let parts = [mail, "\r\n.\r\nA line", "\nan injected command was refused without a word\n"];
+    check("the_smtp_receive_example_serves_itself", "smtp_receive", &parts);
+}
+
+#[test]
+fn the_certificates_example_serves_itself() {
+    let parts = [
+        "b.test: the server says \"this is b.test\"\n",
+        "c.test: refused, because there is no certificate for it\n",
+        "a.test: after a change there is a new certificate\n",
+        "a.test: the older connection was open all the time\n",
+    ];
+    check("the_certificates_example_serves_itself", "certificates", &parts);
+}
+
+/// Starts an example that serves until its standard input ends.
+fn serving(test: &str, example: &str, args: &[&str]) -> Option<(Running, SocketAddr)> {
+    let mut running = Running::of(test, example, args, NO_SECRET)?;
+    let address = listening(&mut running);
+    Some((running, address))
+}
+
+/// Connects over TLS and trusts this authority.
+fn secured(address: SocketAddr, name: &str, authority: &str) -> Socket {
+    let tls = TlsOptions::new().add_root_pem(authority).unwrap().only_added_roots();
+    let options = SocketOptions::new()
+        .secure_transport(SecureTransport::On)
+        .tls(tls.server_name(name))
+        .connect_timeout(LIMIT)
+        .read_timeout(LIMIT);
+    connect_with(address, options).unwrap()
+}
+
+#[test]
+fn the_echo_server_example_serves_over_tls_until_its_input_ends() {
+    let test = "the_echo_server_example_serves_over_tls_until_its_input_ends";
+    let (certificates, files) = (Certificates::new(), Scratch::new());
+    certificates.write(&files, None);
+    let [chain, key] =
+        ["chain.pem", "key.pem"].map(|file| files.0.join(file).display().to_string());
+    let arguments = ["127.0.0.1:0", &chain, &key];
+    let Some((mut server, address)) = serving(test, "echo_server", &arguments) else { return };
+    let client = secured(address, "localhost", &certificates.authority);
+    client.writer().write_all(b"hello").expect("the server reads");
+    client.reader().read_exact(&mut [0; 5]).expect("the server answers");
+    // The client that is there is served to its end.
+    drop(server.child.stdin.take());
+    client.writer().write_all(b"still there?").expect("the server reads");
+    client.reader().read_exact(&mut [0; 12]).expect("the server answers");
+    client.close().expect("the server is there");
+    let output = server.output();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_smtp_receive_example_takes_a_mail_of_the_smtp_send_example() {
+    let test = "the_smtp_receive_example_takes_a_mail_of_the_smtp_send_example";
+    let (certificates, files) = (Certificates::new(), Scratch::new());
+    certificates.write(&files, None);
+    let [chain, key, authority] =
+        ["chain.pem", "key.pem", "ca.pem"].map(|file| files.0.join(file).display().to_string());
+    let arguments = ["127.0.0.1:0", &chain, &key];
+    let Some((server, address)) = serving(test, "smtp_receive", &arguments) else { return };
+    let server_name = format!("localhost:{}", address.port());
+    let arguments = [&server_name, "me@a.test", "you@b.test", "--ca", &authority];
+    let mail = "Subject: upstream\n\n.hidden\n";
+    let Some(sent) = example_of(test, "smtp_send", &arguments, NO_SECRET, mail) else { return };
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    assert!(text(&sent.stdout).ends_with("sent: 250 Taken\n"), "{}", text(&sent.stdout));
+    let output = server.output();
     let shown = text(&output.stdout);
-    assert!(shown.contains("answers: hello, echo"), "{shown}{}", text(&output.stderr));
+    let mail = "from \"me@a.test\" to [\"you@b.test\"]:\nSubject: upstream\r\n\r\n.hidden\r\n\n";
+    assert_eq!(shown, mail, "{}", text(&output.stderr));
+    assert!(output.status.success());
+}
+
+#[test]
+fn the_certificates_example_reads_changed_files() {
+    let test = "the_certificates_example_reads_changed_files";
+    let files = Scratch::new();
+    let issue = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let chain = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        fs::write(files.0.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        fs::write(files.0.join(format!("{name}.pem")), chain.pem()).unwrap();
+        chain.pem()
+    };
+    let first = issue("a.test");
+    let folder = files.0.display().to_string();
+    let arguments = ["127.0.0.1:0", &folder];
+    let Some((mut server, address)) = serving(test, "certificates", &arguments) else { return };
+    // Keeps the connection until the end of the test.
+    let visit = |name: &str, authority: &str| {
+        let socket = secured(address, name, authority);
+        let mut line = String::new();
+        BufReader::new(socket.reader()).read_line(&mut line).map(|_| (line, socket))
+    };
+    let (line, older) = visit("a.test", &first).expect("its certificate is there");
+    assert_eq!(line, "this is a.test\n");
+    visit("b.test", &first).expect_err("there is none for this name");
+    let (second, other) = (issue("a.test"), issue("b.test"));
+    server.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let until = std::time::Instant::now() + LIMIT;
+    while visit("b.test", &other).is_err() {
+        assert!(std::time::Instant::now() < until, "the files are not read");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    visit("a.test", &first).expect_err("the old certificate is gone");
+    visit("a.test", &second).expect("the new one is there");
+    older.close().expect("the older connection is still open");
+    // What cannot be read changes nothing.
+    fs::write(files.0.join("b.test.key"), "no key").unwrap();
+    server.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    visit("b.test", &other).expect("the identity is still there");
+    let output = server.output();
+    assert!(text(&output.stderr).contains("nothing has changed: "), "{}", text(&output.stderr));
     assert!(output.status.success());
 }

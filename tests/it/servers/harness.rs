@@ -310,6 +310,21 @@ fn finished(mut running: Running, input: &str) -> Option<Output> {
     Some(running.output())
 }
 
+/// Returns the address on which an example says that it listens. Takes its standard error up to that line.
+pub fn listening(running: &mut Running) -> SocketAddr {
+    let messages = running.child.stderr.as_mut().expect("it is piped");
+    // Byte by byte, because the rest is for `output`.
+    let mut said = Vec::new();
+    while !said.ends_with(b"\n") || !text(&said).contains("listening on ") {
+        let mut byte = [0];
+        messages.read_exact(&mut byte).expect("the example listens");
+        said.push(byte[0]);
+    }
+    let (_, after) = text(&said).rsplit_once("listening on ").expect("it was found");
+    let address = after.split_whitespace().next().expect("the address follows");
+    address.parse().expect("it is an address")
+}
+
 /// A running example, killed after too long or when the value is dropped.
 pub struct Running {
     pub child: Child,
