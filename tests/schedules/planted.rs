@@ -159,6 +159,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         &[
             "closing::shutdown_ends_a_concurrent_connect",
             "connecting::close_cancels_an_attempt_that_may_just_succeed",
+            "connecting::of_two_attempts_that_succeed_at_once_one_wins",
             "limits::a_queued_socket_dropped_during_admission_passes_its_slot_on",
             "limits::a_scope_ends_its_open_and_its_queued_sockets",
             "limits::queued_sockets_get_slots_in_order_although_others_give_up",
