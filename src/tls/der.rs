@@ -13,14 +13,7 @@ pub(super) struct CertificateNames<'a> {
 impl<'a> CertificateNames<'a> {
     /// Extracts the names from an X.509 certificate (RFC 5280, section 4.1).
     pub(super) fn of(certificate: &'a [u8]) -> Option<Self> {
-        let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
-        let mut inner = Reader(outer.expect(SEQUENCE)?);
-        let (tag, _) = inner.next()?;
-        if tag == VERSION {
-            inner.expect(INTEGER)?;
-        } else if tag != INTEGER {
-            return None;
-        }
+        let mut inner = behind_serial_number(certificate)?;
         let _algorithm = inner.expect(SEQUENCE)?;
         let issuer = inner.expect(SEQUENCE)?;
         let _validity = inner.expect(SEQUENCE)?;
@@ -31,6 +24,20 @@ impl<'a> CertificateNames<'a> {
     pub(super) fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
     }
+}
+
+/// Returns a reader of the fields of an X.509 certificate of any version, behind its serial number (RFC 5280, section
+/// 4.1).
+pub(super) fn behind_serial_number(certificate: &[u8]) -> Option<Reader<'_>> {
+    let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
+    let mut inner = Reader(outer.expect(SEQUENCE)?);
+    let (tag, _) = inner.next()?;
+    if tag == VERSION {
+        inner.expect(INTEGER)?;
+    } else if tag != INTEGER {
+        return None;
+    }
+    Some(inner)
 }
 
 /// Returns a name for messages: the common name, else the organisation, else the organisational unit. It is

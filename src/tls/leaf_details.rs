@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
 use super::calendar::days_from_civil;
-use super::der::{INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, VERSION};
+use super::der::{OBJECT_IDENTIFIER, Reader, SEQUENCE, behind_serial_number};
 use super::hello::normalize_server_name;
 
 /// The details of a certificate that its owner asks for.
@@ -18,12 +18,7 @@ pub(super) struct LeafDetails {
 impl LeafDetails {
     /// Reads an X.509 certificate (RFC 5280, section 4.1).
     pub(super) fn of(certificate: &[u8]) -> Option<Self> {
-        let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
-        let mut inner = Reader(outer.expect(SEQUENCE)?);
-        let (tag, _) = inner.next()?;
-        if tag == VERSION {
-            inner.expect(INTEGER)?;
-        }
+        let mut inner = behind_serial_number(certificate)?;
         let _algorithm = inner.expect(SEQUENCE)?;
         let _issuer = inner.expect(SEQUENCE)?;
         let mut validity = Reader(inner.expect(SEQUENCE)?);

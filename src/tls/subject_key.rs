@@ -7,7 +7,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
 
-use super::der::{BIT_STRING, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, VERSION};
+use super::der::{BIT_STRING, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, behind_serial_number};
 use super::info::TlsVersion;
 
 /// The SubjectPublicKeyInfo of a certificate (RFC 5280, section 4.1.2.7).
@@ -23,14 +23,7 @@ pub(super) struct SubjectKey<'a> {
 impl<'a> SubjectKey<'a> {
     /// Extracts the key from an X.509 certificate of any version. `None` if the certificate is not well-formed.
     pub(super) fn of(certificate: &'a [u8]) -> Option<Self> {
-        let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
-        let mut inner = Reader(outer.expect(SEQUENCE)?);
-        let (tag, _) = inner.next()?;
-        if tag == VERSION {
-            inner.expect(INTEGER)?;
-        } else if tag != INTEGER {
-            return None;
-        }
+        let mut inner = behind_serial_number(certificate)?;
         for _algorithm_issuer_validity_subject in 0..4 {
             inner.expect(SEQUENCE)?;
         }

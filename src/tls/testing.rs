@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -98,6 +99,31 @@ impl Authority {
 
     pub(super) fn names(&self) -> CertificateNames<'_> {
         CertificateNames::of(self.der()).expect("it has names")
+    }
+}
+
+/// A root, an intermediate with serial number 2, and a leaf with serial number 3.
+pub(super) struct Chain {
+    pub(super) root: Authority,
+    pub(super) middle: Authority,
+    pub(super) leaf: Leaf,
+}
+
+impl Chain {
+    pub(super) fn new(mut params: CertificateParams) -> Self {
+        crypto();
+        let root = Authority::new("CRL Root");
+        let middle = root.below_with_serial("CRL Middle", 2);
+        params.serial_number = Some(SerialNumber::from(3));
+        let leaf = middle.leaf_of(params);
+        Chain { root, middle, leaf }
+    }
+
+    /// A chain of a client.
+    pub(super) fn of_client() -> Self {
+        let mut params = leaf_params(&["client.test"]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Chain::new(params)
     }
 }
 

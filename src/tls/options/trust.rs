@@ -1,8 +1,9 @@
 //! Tests of what the options trust, in handshakes with rustls' own server.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CustomExtension, IsCa, SerialNumber, date_time_ymd};
+use rcgen::{BasicConstraints, CustomExtension, IsCa, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
@@ -15,7 +16,7 @@ use super::super::error_message::Failure;
 use super::super::failure_kind::Stage;
 use super::super::peer_certificates::spki_sha256;
 use super::super::role::Role;
-use super::super::testing::{Authority, Leaf, crypto, encode_base64, leaf_params};
+use super::super::testing::{Authority, Chain, Leaf, crypto, encode_base64, leaf_params};
 use super::*;
 use crate::error::TlsFailure;
 
@@ -352,22 +353,20 @@ fn versions_suites_and_groups_can_be_restricted() {
     }
 }
 
-/// A root, an intermediate with serial number 2, and a leaf with serial number 3.
-struct World {
-    root: Authority,
-    middle: Authority,
-    leaf: Leaf,
+/// The certificates of a.test.
+struct World(Chain);
+
+impl Deref for World {
+    type Target = Chain;
+
+    fn deref(&self) -> &Chain {
+        &self.0
+    }
 }
 
 impl World {
     fn new() -> Self {
-        crypto();
-        let root = Authority::new("CRL Root");
-        let middle = root.below_with_serial("CRL Middle", 2);
-        let mut params = leaf_params(&["a.test"]);
-        params.serial_number = Some(SerialNumber::from(3));
-        let leaf = middle.leaf_of(params);
-        World { root, middle, leaf }
+        World(Chain::new(leaf_params(&["a.test"])))
     }
 
     fn trusting(&self) -> TlsOptions {

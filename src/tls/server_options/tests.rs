@@ -1,12 +1,11 @@
 //! Tests of a server's options.
 
-use rcgen::SerialNumber;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, ProtocolVersion, SupportedCipherSuite};
 
 use super::super::identity::Identity;
-use super::super::testing::{Authority, Leaf, crypto, leaf_params};
+use super::super::testing::{Authority, Chain, crypto};
 use super::*;
 use crate::error::ErrorKind;
 
@@ -98,17 +97,17 @@ fn an_invalid_root_or_list_is_named_by_its_position() {
     let broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
     fails(list(broken), "revocation list 1 can't be used");
     fails(list(&broken.replace("AAAA", "!!!!")), "revocation list 1 of the PEM text is broken");
-    let world = World::new();
-    let two = world.root.revocation_list(&[], 2100) + broken;
+    let chain = Chain::of_client();
+    let two = chain.root.revocation_list(&[], 2100) + broken;
     fails(list(&two), "revocation list 2 can't be used");
 }
 
 #[test]
 fn every_certificate_but_the_root_must_be_covered_by_a_current_list() {
-    let world = World::new();
-    let root = |revoked: &[u64], until| world.root.revocation_list(revoked, until);
-    let middle = |revoked: &[u64], until| world.middle.revocation_list(revoked, until);
-    let verdict = |lists: &str| world.verify(lists);
+    let chain = Chain::of_client();
+    let root = |revoked: &[u64], until| chain.root.revocation_list(revoked, until);
+    let middle = |revoked: &[u64], until| chain.middle.revocation_list(revoked, until);
+    let verdict = |lists: &str| verify(&chain, lists);
     assert_eq!(verdict(""), Ok(()));
     assert_eq!(verdict(&(root(&[], 2100) + &middle(&[], 2100))), Ok(()));
     let revoked = Err(CertificateError::Revoked);
@@ -141,13 +140,13 @@ fn a_complete_configuration_combines_only_with_close_notify() {
     accepted(whole.clone().require_close_notify(false));
     accepted(whole.clone().key_log_from_env(false).resumption(true));
     let root = Authority::new("whole").pem();
-    let world = World::new();
+    let chain = Chain::of_client();
     for (options, name) in [
         (whole.clone().alpn(["h2"]), "alpn"),
         (whole.clone().client_auth(ClientAuth::Optional), "client_auth"),
         (whole.clone().add_client_root_pem(&root).unwrap(), "add_client_root_pem"),
         (
-            whole.clone().add_client_crl_pem(world.root.revocation_list(&[], 2100)).unwrap(),
+            whole.clone().add_client_crl_pem(chain.root.revocation_list(&[], 2100)).unwrap(),
             "add_client_crl_pem",
         ),
         (whole.clone().add_client_verifier(|_| Ok(())), "add_client_verifier"),
@@ -162,44 +161,25 @@ fn a_complete_configuration_combines_only_with_close_notify() {
     }
 }
 
-/// A root, an intermediate with serial number 2, and a client with serial number 3.
-struct World {
-    root: Authority,
-    middle: Authority,
-    leaf: Leaf,
-}
-
-impl World {
-    fn new() -> Self {
-        crypto();
-        let root = Authority::new("CRL Root");
-        let middle = root.below_with_serial("CRL Middle", 2);
-        let mut params = leaf_params(&["client.test"]);
-        params.serial_number = Some(SerialNumber::from(3));
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = middle.leaf_of(params);
-        World { root, middle, leaf }
+/// Verifies the leaf with revocation lists.
+fn verify(chain: &Chain, lists: &str) -> std::result::Result<(), CertificateError> {
+    let mut settings = ServerSettings {
+        client_auth: ClientAuth::Required,
+        client_roots: vec![chain.root.der().clone()],
+        ..ServerSettings::default()
+    };
+    if !lists.is_empty() {
+        settings.client_crls = pem::revocation_lists(lists.as_bytes()).unwrap();
     }
-
-    fn verify(&self, lists: &str) -> std::result::Result<(), CertificateError> {
-        let mut settings = ServerSettings {
-            client_auth: ClientAuth::Required,
-            client_roots: vec![self.root.der().clone()],
-            ..ServerSettings::default()
-        };
-        if !lists.is_empty() {
-            settings.client_crls = pem::revocation_lists(lists.as_bytes()).unwrap();
-        }
-        let provider = provider().unwrap();
-        let roots = Arc::new(server_config::client_roots(&settings).unwrap());
-        let webpki = server_config::client_verifier(&settings, &roots, &provider).unwrap();
-        let verifier: &dyn ClientCertVerifier = &*webpki;
-        let others: [CertificateDer<'_>; 1] = [self.middle.der().clone()];
-        match verifier.verify_client_cert(self.leaf.der(), &others, UnixTime::now()) {
-            Ok(_) => Ok(()),
-            Err(rustls::Error::InvalidCertificate(error)) => Err(error),
-            Err(error) => panic!("{error:?}"),
-        }
+    let provider = provider().unwrap();
+    let roots = Arc::new(server_config::client_roots(&settings).unwrap());
+    let webpki = server_config::client_verifier(&settings, &roots, &provider).unwrap();
+    let verifier: &dyn ClientCertVerifier = &*webpki;
+    let others: [CertificateDer<'_>; 1] = [chain.middle.der().clone()];
+    match verifier.verify_client_cert(chain.leaf.der(), &others, UnixTime::now()) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InvalidCertificate(error)) => Err(error),
+        Err(error) => panic!("{error:?}"),
     }
 }
 
