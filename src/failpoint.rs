@@ -59,6 +59,7 @@ bugs! {
     ScopeForgetsQueued: "A scope does not know its sockets that wait for a slot.",
     SlotWakesNoListener: "A freed slot does not reach the listener that waits for it.",
     TurnReleasedSilently: "The end of a turn wakes no thread that waits for it.",
+    UseIsForgotten: "The end of a listener does not wait for what a thread has of it.",
     UpgradesTwice: "Two upgrades of one socket may run at once.",
     WorkerKeepsSocket: "A worker that is done with a socket takes no other work for it.",
     // The machine's bugs, which the scenarios of tests/sim find.

@@ -243,7 +243,7 @@ pub(crate) trait Acceptance: fmt::Debug + Send + Sync {
     /// Returns the listener as the event loop sees it.
     fn loop_source(self: Arc<Self>) -> Arc<dyn LoopSource>;
     /// An accepted socket has opened, or has failed to.
-    fn on_opened(self: Arc<Self>, connection: &Arc<Connection>);
+    fn on_opened(self: Arc<Self>, connection: &Connection);
     /// Stops listening, and resets the connections that no thread has accepted.
     fn abort(self: Arc<Self>);
 }

@@ -124,6 +124,7 @@ impl FailedParts {
     fn release(self, connection: &Connection) {
         self.wake.iter().flatten().for_each(|handle| handle.wake());
         drop_off_loop(self.objects);
+        let acceptance = self.establishing.as_ref().and_then(|it| it.acceptance.clone());
         if let Some(establishing) = self.establishing {
             if let (Some(ticket), Ok(loop_handle)) = (establishing.ticket, LoopHandle::get()) {
                 loop_handle.post(Command::Forget(ticket), Urgency::Now);
@@ -136,6 +137,10 @@ impl FailedParts {
             wire.reset();
         }
         start_next(self.next_queued);
+        // The listener waits for the socket to open or to fail.
+        if let Some(listener) = acceptance.and_then(|listener| listener.upgrade()) {
+            listener.on_opened(connection);
+        }
     }
 }
 

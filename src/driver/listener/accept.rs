@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::take::AcceptResult;
+use super::take::{AcceptResult, Taken};
+use super::uses::HeldSlot;
 use super::{ListenerInner, StateGuard};
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::{CallLimit, Connection, start_next};
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
-use crate::driver::registry::{ScopeId, SlotId};
-use crate::driver::sys::clock;
-use crate::driver::sys::listen::ListenSocket;
+use crate::driver::registry::ScopeId;
 use crate::driver::sys::sync::mio::net::TcpStream;
 use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
+use crate::driver::sys::{self, clock};
 use crate::error::{Error, ErrorKind, Fault, Result, TimerKind};
 use crate::machine::AcceptorInput;
 use crate::options::SecureTransport;
@@ -120,7 +120,7 @@ impl ListenerInner {
             }
             state.turn_held = true;
             let turn = AcceptTurn(self);
-            let Some((stream, remote, slot)) = self.accept_with_turn(state, turn, call)? else {
+            let Some((stream, remote, slot)) = self.accept_with_turn(turn, state, call)? else {
                 state = self.state();
                 continue;
             };
@@ -164,44 +164,40 @@ impl ListenerInner {
     }
 
     /// Accepts one connection, while the caller has the turn, and passes the turn on. Returns `None` if another thread
-    /// accepts from now on.
+    /// accepts from now on. The lock comes after the turn, so that it is dropped first: the turn's drop takes it.
     fn accept_with_turn<'a>(
         self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
         turn: AcceptTurn<'a>,
+        mut state: StateGuard<'a>,
         call: &mut AcceptCall,
-    ) -> Result<Option<(TcpStream, SocketAddr, Option<SlotId>)>> {
+    ) -> Result<Option<(TcpStream, SocketAddr, HeldSlot<'a>)>> {
         // The event loop reports only changes, so a call that would block has to come first.
         let mut poll_first = !state.reports_readiness && state.predictor.predicts_block();
         let mut waited = false;
         let mut tries = 0_u32;
         loop {
-            let Some(socket) = state
-                .socket
-                .clone()
-                .filter(|_| state.ready.is_empty() && !state.acceptor.is_closing())
-            else {
-                drop(state);
+            if !state.ready.is_empty() || state.acceptor.is_closing() {
                 return Ok(None);
-            };
+            }
             if !state.acceptor.may_accept() {
                 state = self.wait_until_able(state, call)?;
                 continue;
             }
             // Every call tries once, also one that may not wait.
             if poll_first && (tries > 0 || call.left(state.deadline).is_ok()) {
-                (state, waited) = self.wait_for_connection(state, &socket, call)?;
+                (state, waited) = self.wait_for_connection(state, call)?;
                 poll_first = false;
                 continue;
             }
             state.is_readable = false;
             tries = tries.wrapping_add(1);
-            let (back, result) = self.try_accept(state, &socket);
+            let (back, result) = self.try_accept(state);
             state = back;
             match result {
-                AcceptResult::Connection(stream, remote, slot) => {
+                AcceptResult::Connection(Taken { stream, remote, slot, socket_use }) => {
+                    // This thread returns it, so no other one has to wait for it.
+                    socket_use.end(&mut state);
                     state.predictor.on_progress(false, waited);
-                    self.taken(&mut state);
                     state.accepters -= 1;
                     call.is_counted = false;
                     turn.release(state);
@@ -214,11 +210,7 @@ impl ListenerInner {
                     poll_first = true;
                 }
                 AcceptResult::TryAgain if tries % MAX_TRIES == 0 => {
-                    if let Err(error) = call.left(state.deadline) {
-                        // Before the turn, which takes the lock.
-                        drop(state);
-                        return Err(error);
-                    }
+                    call.left(state.deadline)?;
                 }
                 AcceptResult::TryAgain | AcceptResult::NotNow => {}
             }
@@ -249,19 +241,24 @@ impl ListenerInner {
     fn wait_for_connection<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        socket: &ListenSocket,
         call: &mut AcceptCall,
     ) -> Result<(StateGuard<'a>, bool)> {
         let left = call.left(state.deadline)?;
         if let Some(handle) = WakeHandle::current() {
+            let Some(mut socket_use) = self.use_socket(&mut state) else {
+                return Ok((state, false));
+            };
             state.parked = true;
             if state.parker.as_ptr() != Arc::as_ptr(&handle) {
                 state.parker = Arc::downgrade(&handle);
             }
             drop(state);
-            let polled = handle.wait_for_connection(socket, left);
+            let polled = handle.wait_for_connection(socket_use.socket(), left);
+            // Another thread may have ended the listener, so this may close the socket.
+            socket_use.drop_socket();
             state = self.state();
             state.parked = false;
+            socket_use.end(&mut state);
             if polled.is_ok() {
                 return Ok((state, true));
             }
@@ -299,7 +296,7 @@ impl AcceptTurn<'_> {
 impl Drop for AcceptTurn<'_> {
     fn drop(&mut self) {
         // In a forked child, a thread of the parent may have the lock for ever.
-        if crate::driver::sys::is_run_failing() || self.0.registry.is_forked() {
+        if sys::is_run_failing() || self.0.registry.is_forked() {
             return;
         }
         let mut state = self.0.state();

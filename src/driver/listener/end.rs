@@ -4,18 +4,38 @@ use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::take::{AcceptResult, discard};
+use super::uses::{HeldSlot, SocketUse};
 use super::{ListenerInner, StateGuard};
 use crate::driver::connection::Connection;
-use crate::driver::connection::start_next;
 use crate::driver::event_loop::source::LoopTicket;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::ops::lifecycle::WaitLimit;
-use crate::driver::sys::clock;
-use crate::driver::sys::listen::ListenSocket;
 use crate::driver::sys::sync::mio::Token;
+use crate::driver::sys::{self, clock};
 use crate::egress::forget_listener;
-use crate::error::{Error, Result, TimerKind};
+use crate::error::{Error, Fault, Result, TimerKind};
 use crate::machine::{AcceptorActions, AcceptorInput};
+
+/// What the end of a listener releases, without the lock.
+struct Closing<'a> {
+    socket_use: SocketUse<'a>,
+    token: Option<Token>,
+    ticket: Option<LoopTicket>,
+    reservation: HeldSlot<'a>,
+}
+
+/// A guard that is dropped only if a panic unwinds through the draining of a listener, which no other thread continues.
+struct FailOnUnwind<'a>(&'a ListenerInner);
+
+impl Drop for FailOnUnwind<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        // Under the model a panic ends the run.
+        if !sys::IS_MODEL && !self.0.registry.is_forked() {
+            self.0.fail();
+        }
+    }
+}
 
 impl ListenerInner {
     /// Passes the input to the acceptor and executes the resulting actions.
@@ -50,51 +70,74 @@ impl ListenerInner {
         mut state: StateGuard<'a>,
         actions: AcceptorActions,
     ) -> StateGuard<'a> {
-        let shrinks = if actions.shrink_backlog { state.socket.clone() } else { None };
-        let closes = if actions.close_listener { state.socket.take() } else { None };
-        let (token, ticket, reservation) = match &closes {
-            Some(_) => (state.token.take(), state.ticket.take(), state.reservation.take()),
-            None => (None, None, None),
-        };
-        let parked = self.notify_all(&state);
+        let shrinks = if actions.shrink_backlog { self.use_socket(&mut state) } else { None };
+        let closing = if actions.close_listener { self.begin_closing(&mut state) } else { None };
+        let parked = self.notify_changed(&state);
         drop(state);
         if let Some(handle) = parked {
             handle.wake();
         }
-        if let Some(socket) = closes {
-            self.close_socket(socket, token, ticket);
-            start_next(reservation.and_then(|slot| self.registry.cancel(slot)));
+        if let Some(closing) = closing {
+            self.close_socket(closing);
         }
-        if let Some(socket) = shrinks {
-            socket.shrink_backlog();
+        if let Some(shrinks) = shrinks {
+            shrinks.socket().shrink_backlog();
             let mut state = self.state();
             state.is_shrunk = true;
-            return state;
+            let has_ended = state.socket.is_none();
+            drop(state);
+            if has_ended && self.owns_queue {
+                // The call made the socket, which an abort had stopped in the meantime, listen again.
+                shrinks.socket().stop();
+            }
         }
         self.state()
     }
 
-    /// Closes the listening socket, and has the event loop forget it.
-    pub(super) fn close_socket(
-        &self,
-        socket: Arc<ListenSocket>,
-        token: Option<Token>,
-        ticket: Option<LoopTicket>,
-    ) {
+    /// Takes everything that the end releases out of the state.
+    fn begin_closing<'a>(&'a self, state: &mut StateGuard<'_>) -> Option<Closing<'a>> {
+        let socket_use = self.take_socket(state)?;
+        let reservation = HeldSlot::new(&self.registry, state.reservation.take());
+        let (token, ticket) = (state.token.take(), state.ticket.take());
+        Some(Closing { socket_use, token, ticket, reservation })
+    }
+
+    /// Closes the listening socket, and has the event loop forget it. Then the threads that wait for the end are woken,
+    /// and the address can be bound again.
+    fn close_socket(&self, closing: Closing<'_>) {
+        let Closing { socket_use, token, ticket, reservation } = closing;
         forget_listener(self.local);
         if let (Some(ticket), Ok(loop_handle)) = (ticket, LoopHandle::get()) {
             loop_handle.post(Command::Forget(ticket), Urgency::Soon);
         }
         if let (Some(token), Ok(loop_handle)) = (token, LoopHandle::get()) {
             // Closing one of two descriptors would not deregister it.
-            socket.deregister(loop_handle.registry());
+            socket_use.socket().deregister(loop_handle.registry());
             loop_handle.post(Command::DropToken(token), Urgency::Soon);
         }
         if self.owns_queue {
             // Another thread, a `Descriptor` or a forked child may still have the descriptor.
-            socket.stop();
+            socket_use.socket().stop();
         }
-        drop(socket);
+        drop(socket_use);
+        drop(reservation);
+    }
+
+    /// Ends the listener after a panic of this crate. Connections that it has taken are still returned.
+    pub(super) fn fail(&self) {
+        let mut state = self.state();
+        let _ = state.acceptor.handle(AcceptorInput::Failed(Fault::Internal), clock::now());
+        state.is_draining = false;
+        let closing = self.begin_closing(&mut state);
+        let parked = self.notify_changed(&state);
+        self.notify_end(&state);
+        drop(state);
+        if let Some(handle) = parked {
+            handle.wake();
+        }
+        if let Some(closing) = closing {
+            self.close_socket(closing);
+        }
     }
 
     // ------------------------------------------------------------- commands
@@ -116,11 +159,8 @@ impl ListenerInner {
         let mut state = self.input(self.state(), AcceptorInput::Abort);
         let mut unaccepted: Vec<Arc<Connection>> = state.ready.drain(..).collect();
         unaccepted.extend(state.opening.drain());
-        let parked = self.notify_all(&state);
+        self.notify_end(&state);
         drop(state);
-        if let Some(handle) = parked {
-            handle.wake();
-        }
         for connection in unaccepted {
             discard(&connection);
         }
@@ -133,21 +173,18 @@ impl ListenerInner {
         if std::mem::replace(&mut state.is_draining, true) {
             return;
         }
+        let unwinding = FailOnUnwind(self);
+        self.drain_queue(state);
+        std::mem::forget(unwinding);
+    }
+
+    fn drain_queue<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) {
         while state.acceptor.is_closing() && state.acceptor.may_accept() && state.is_shrunk {
-            let Some(socket) = state.socket.clone() else { break };
-            let (back, result) = self.try_accept(state, &socket);
-            // This may close it, which resets the connections in the queue.
-            drop(back);
-            drop(socket);
-            state = self.state();
-            if let AcceptResult::Connection(stream, remote, slot) = result {
+            let (back, result) = self.try_accept(state);
+            state = back;
+            if let AcceptResult::Connection(taken) = result {
                 drop(state);
-                let connection = self.admit(stream, remote, slot, None);
-                state = self.state();
-                if let Some(connection) = connection.filter(|_| !self.settings.when_opened) {
-                    state = self.add_ready(state, connection);
-                }
-                self.taken(&mut state);
+                state = self.keep(taken);
             }
         }
         state.is_draining = false;
@@ -173,11 +210,12 @@ impl ListenerInner {
     /// Closes the descriptor in a forked child and leaves the queue alone. Does nothing if another thread held the lock
     /// during the fork, because no thread of the child will release it.
     fn close_fd_only(&self) {
-        match self.state.try_lock() {
-            Ok(mut state) => drop(state.socket.take()),
-            Err(TryLockError::Poisoned(state)) => drop(state.into_inner().socket.take()),
-            Err(TryLockError::WouldBlock) => {}
-        }
+        let socket = match self.state.try_lock() {
+            Ok(mut state) => state.socket.take(),
+            Err(TryLockError::Poisoned(state)) => state.into_inner().socket.take(),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        drop(socket);
     }
 
     pub(crate) fn set_deadline(&self, at: Option<Instant>) {

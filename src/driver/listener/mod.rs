@@ -15,6 +15,9 @@ mod open;
 mod opening;
 mod source;
 mod take;
+#[cfg(test)]
+mod tests;
+mod uses;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -62,6 +65,9 @@ pub(crate) struct ListenerInner {
     /// Whether no other process has the queue.
     owns_queue: bool,
     settings: ListenSettings,
+    /// Whether the next connection that is to become a socket causes a panic.
+    #[cfg(test)]
+    panics: std::sync::atomic::AtomicBool,
 }
 
 /// What a listener does with connections.
@@ -86,8 +92,8 @@ struct ListenerState {
     ready: VecDeque<Arc<Connection>>,
     /// Connections that are not open yet.
     opening: Opening,
-    /// The number of connections that a thread may be taking from the system, and has not put anywhere yet.
-    taking: usize,
+    /// The number of threads that use the listening socket, or have something from it that is nowhere else yet.
+    uses: usize,
     /// The number of threads in an accept.
     accepters: usize,
     /// Whether one of them has the turn.
@@ -249,13 +255,6 @@ impl ListenerInner {
         }
     }
 
-    /// Ends the taking of a connection, which is now where it belongs. Wakes the threads that wait for the end if this
-    /// was the last one.
-    fn taken(&self, state: &mut ListenerState) {
-        state.taking -= 1;
-        self.notify_end(state);
-    }
-
     /// Wakes the threads that wait for the end, if nothing is left.
     fn notify_end(&self, state: &ListenerState) {
         if state.end().is_some() && !planted!(OpenedIsForgotten) {
@@ -268,16 +267,24 @@ impl ListenerInner {
     #[must_use]
     fn notify_all(&self, state: &ListenerState) -> Option<Arc<WakeHandle>> {
         self.turn_free.notify_all();
+        self.notify_changed(state)
+    }
+
+    /// Wakes the thread that has the turn, and the threads that wait for the end. The caller wakes the returned thread
+    /// once it has released the lock.
+    #[must_use]
+    fn notify_changed(&self, state: &ListenerState) -> Option<Arc<WakeHandle>> {
         self.changed.notify_all();
         if state.parked && !planted!(ListenerForgetsWake) { state.parker.upgrade() } else { None }
     }
 }
 
 impl ListenerState {
-    /// Returns how the listener ended, if nothing is left to return.
+    /// Returns how the listener ended, if its socket is closed and nothing is left to return.
     fn end(&self) -> Option<std::result::Result<(), Fault>> {
         let outcome = self.acceptor.outcome()?;
-        (self.taking == 0 && self.pending() == 0).then_some(outcome)
+        let is_used = self.uses > 0 && !planted!(UseIsForgotten);
+        (!is_used && self.pending() == 0).then_some(outcome)
     }
 
     fn pending(&self) -> usize {

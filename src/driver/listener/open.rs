@@ -75,7 +75,7 @@ impl ListenerInner {
                 socket: Some(Arc::new(socket)),
                 ready: VecDeque::new(),
                 opening: Opening::new(),
-                taking: 0,
+                uses: 0,
                 accepters: 0,
                 turn_held: false,
                 parked: false,
@@ -102,6 +102,8 @@ impl ListenerInner {
             server_tls: RankedMutex::new(None),
             owns_queue: drains,
             settings,
+            #[cfg(test)]
+            panics: false.into(),
         });
         remember_listener(local);
         if let Some(connector) = shared {

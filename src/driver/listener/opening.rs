@@ -43,6 +43,14 @@ impl<T> Opening<T> {
         self.0.front().map(|(since, _)| *since + MIN_AGE)
     }
 
+    #[cfg(test)]
+    pub(super) fn first(&self) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.0.front().map(|(_, connection)| connection.clone())
+    }
+
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<'_, T> {
         self.0.drain(..).map(|(_, connection)| connection)
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::take::{AcceptResult, discard};
 use super::{ListenerInner, ListenerState, StateGuard};
-use crate::driver::connection::{Acceptance, Connection, start_next};
+use crate::driver::connection::{Acceptance, Connection};
 use crate::driver::event_loop::ready_queue::Readiness;
 use crate::driver::event_loop::source::{
     AttemptResult, IdleSlot, LoopSource, LoopTicket, NextStep, Registration,
@@ -59,15 +59,12 @@ impl ListenerInner {
                 state = self.state();
                 continue;
             }
-            let Some(socket) = state.socket.clone() else { return false };
-            let (back, result) = self.try_accept(state, &socket);
+            let (back, result) = self.try_accept(state);
             state = back;
             match result {
-                AcceptResult::Connection(stream, remote, slot) => {
+                AcceptResult::Connection(taken) => {
                     drop(state);
-                    self.admit(stream, remote, slot, None);
-                    state = self.state();
-                    self.taken(&mut state);
+                    state = self.keep(taken);
                 }
                 AcceptResult::TryAgain => {}
                 AcceptResult::WouldBlock | AcceptResult::NotNow => return false,
@@ -196,22 +193,7 @@ impl LoopSource for ListenerInner {
     }
 
     fn on_panic(&self) {
-        let mut state = self.state();
-        let now = clock::now();
-        let _ = state.acceptor.handle(AcceptorInput::Failed(Fault::Internal), now);
-        let socket = state.socket.take();
-        let reservation = state.reservation.take();
-        let (token, ticket) = (state.token.take(), state.ticket.take());
-        state.is_draining = false;
-        let parked = self.notify_all(&state);
-        drop(state);
-        if let Some(handle) = parked {
-            handle.wake();
-        }
-        if let Some(socket) = socket {
-            self.close_socket(socket, token, ticket);
-        }
-        start_next(reservation.and_then(|slot| self.registry.cancel(slot)));
+        self.fail();
     }
 }
 
@@ -229,11 +211,12 @@ impl Acceptance for ListenerInner {
         self
     }
 
-    fn on_opened(self: Arc<Self>, connection: &Arc<Connection>) {
+    fn on_opened(self: Arc<Self>, connection: &Connection) {
         let is_open = connection.has_opened();
         let mut state = self.state();
         // In one step, so that the end of a closing listener is not seen between them.
-        let Some(opened) = state.opening.take(|opening| Arc::ptr_eq(opening, connection)) else {
+        let is_it = |opening: &Arc<Connection>| std::ptr::eq(Arc::as_ptr(opening), connection);
+        let Some(opened) = state.opening.take(is_it) else {
             return;
         };
         if is_open {

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::uses::{HeldSlot, SocketUse};
 use super::{ListenerInner, StateGuard};
-use crate::driver::connection::{Connection, start_next};
+use crate::driver::connection::Connection;
 use crate::driver::event_loop::LoopHandle;
 use crate::driver::ops::accept::AcceptContext;
 use crate::driver::registry::{ClientKey, NotAdmitted, Reservation, ScopeId, SlotId};
@@ -24,9 +25,19 @@ use crate::options::{SecureTransport, TlsSide};
 /// The interval of the log records about missing descriptors.
 const STARVED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// A connection that was taken from the system.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    pub(super) stream: TcpStream,
+    pub(super) remote: SocketAddr,
+    pub(super) slot: HeldSlot<'a>,
+    /// Ends when the connection is where it belongs.
+    pub(super) socket_use: SocketUse<'a>,
+}
+
 /// What one attempt to accept gave.
-pub(super) enum AcceptResult {
-    Connection(TcpStream, SocketAddr, Option<SlotId>),
+pub(super) enum AcceptResult<'a> {
+    Connection(Taken<'a>),
     /// No connection is complete.
     WouldBlock,
     /// A client was refused, or one was gone: there may be more.
@@ -36,13 +47,14 @@ pub(super) enum AcceptResult {
 }
 
 impl ListenerInner {
-    /// Takes a slot and makes one system call, without the lock. The acceptor learns of the result. If it is a connection,
-    /// the caller reports where that [is](Self::taken).
+    /// Takes a slot and makes one system call, without the lock. The acceptor learns of the result.
     pub(super) fn try_accept<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        socket: &ListenSocket,
-    ) -> (StateGuard<'a>, AcceptResult) {
+    ) -> (StateGuard<'a>, AcceptResult<'a>) {
+        if state.socket.is_none() {
+            return (state, AcceptResult::NotNow);
+        }
         let mut refuses = false;
         let slot = match self.reserve(&mut state) {
             Reservation::Slot(slot) => Some(slot),
@@ -55,13 +67,18 @@ impl ListenerInner {
                 return (self.input(state, AcceptorInput::NoSlot), AcceptResult::NotNow);
             }
         };
+        let slot = HeldSlot::new(&self.registry, slot);
         let was_shrunk = state.is_shrunk;
-        state.taking += 1;
+        let Some(mut socket_use) = self.use_socket(&mut state) else {
+            unreachable!("the socket was there, and the state was locked since then");
+        };
         drop(state);
-        let mut accepted = socket.accept();
+        let mut accepted = socket_use.socket().accept();
         if matches!(accepted, Err(AcceptFailure::Exhausted(_))) {
-            accepted = self.accept_with_spare(socket);
+            accepted = self.accept_with_spare(socket_use.socket());
         }
+        // Another thread may have ended the listener, so this may close the socket.
+        socket_use.drop_socket();
         match accepted {
             Ok((stream, remote)) => {
                 let mut state = self.state();
@@ -72,18 +89,20 @@ impl ListenerInner {
                 let reset = refuses || actions.reset_client;
                 let state = self.perform(state, actions);
                 if !reset {
-                    return (state, AcceptResult::Connection(stream, remote, slot));
+                    let taken = Taken { stream, remote, slot, socket_use };
+                    return (state, AcceptResult::Connection(taken));
                 }
                 drop(state);
-                self.reset(stream, slot);
+                Wire::new(stream).reset();
+                drop(slot);
                 let mut state = self.state();
-                self.taken(&mut state);
+                socket_use.end(&mut state);
                 (state, AcceptResult::TryAgain)
             }
             Err(failure) => {
-                start_next(slot.and_then(|slot| self.registry.cancel(slot)));
+                drop(slot);
                 let (mut state, result) = self.accept_failed(failure, was_shrunk);
-                self.taken(&mut state);
+                socket_use.end(&mut state);
                 (state, result)
             }
         }
@@ -93,7 +112,7 @@ impl ListenerInner {
         self: &Arc<Self>,
         failure: AcceptFailure,
         was_shrunk: bool,
-    ) -> (StateGuard<'_>, AcceptResult) {
+    ) -> (StateGuard<'_>, AcceptResult<'_>) {
         let mut state = self.state();
         let (input, result) = match failure {
             // An accept that began before the backlog was shrunk does not show that nothing is left.
@@ -182,19 +201,35 @@ impl ListenerInner {
         Some(slot)
     }
 
+    /// Makes a socket of a connection that was taken ahead of the threads that accept, and keeps it for them.
+    pub(super) fn keep<'a>(self: &'a Arc<Self>, taken: Taken<'a>) -> StateGuard<'a> {
+        let Taken { stream, remote, slot, socket_use } = taken;
+        let connection = self.admit(stream, remote, slot, None);
+        // Otherwise it is in `opening` already.
+        let connection = connection.filter(|_| !self.settings.when_opened);
+        let mut state = self.state();
+        if let Some(connection) = connection {
+            state = self.add_ready(state, connection);
+        }
+        socket_use.end(&mut state);
+        state
+    }
+
     /// Makes a socket of an accepted connection. Returns `None` if it is refused.
     pub(super) fn admit(
         self: &Arc<Self>,
         stream: TcpStream,
         remote: SocketAddr,
-        slot: Option<SlotId>,
+        mut slot: HeldSlot<'_>,
         scope: Option<ScopeId>,
     ) -> Option<Arc<Connection>> {
         let remote = canonical(remote);
+        #[cfg(test)]
+        self.panic_if_planted();
         let ingress = &self.settings.ingress;
         if !ingress.allows(remote.ip()) {
             self.count_denied(remote, "the ingress rules deny the client");
-            self.reset(stream, slot);
+            Wire::new(stream).reset();
             return None;
         }
         let client = ingress.max_of_client().map(|max| (ClientKey::new(remote.ip()), max));
@@ -213,20 +248,18 @@ impl ListenerInner {
             Err(error) => {
                 // The stream is closed already.
                 log_debug(format_args!("{remote}: cannot be accepted: {error}"));
-                start_next(slot.and_then(|slot| self.registry.cancel(slot)));
                 return None;
             }
         };
         if self.settings.when_opened {
             self.state().opening.add(Arc::clone(&connection), clock::now());
         }
-        let context = AcceptContext { scope, client, reserved: slot };
+        let context = AcceptContext { scope, client, reserved: slot.slot_mut() };
         if let Err(reason) = connection.register_accepted(context) {
             if self.settings.when_opened {
                 self.state().opening.take(|opening| Arc::ptr_eq(opening, &connection));
             }
             connection.reset_unadmitted();
-            start_next(slot.and_then(|slot| self.registry.cancel(slot)));
             match reason {
                 NotAdmitted::TooManyOfClient => {
                     self.count_denied(remote, "the client has max_per_client sockets open");
@@ -275,12 +308,6 @@ impl ListenerInner {
         } else {
             Some(self.local)
         }
-    }
-
-    /// Resets a connection that is refused, and gives its slot back.
-    fn reset(&self, stream: TcpStream, slot: Option<SlotId>) {
-        Wire::new(stream).reset();
-        start_next(slot.and_then(|slot| self.registry.cancel(slot)));
     }
 }
 

@@ -28,18 +28,18 @@ pub(crate) struct AcceptedOptions {
 }
 
 /// Where an accepted socket belongs.
-#[derive(Clone, Copy)]
-pub(crate) struct AcceptContext {
+pub(crate) struct AcceptContext<'a> {
     pub(crate) scope: Option<ScopeId>,
     /// The client, and the maximum number of its sockets.
     pub(crate) client: Option<(ClientKey, usize)>,
-    /// The slot that was reserved, if there is a limit.
-    pub(crate) reserved: Option<SlotId>,
+    /// The slot that was reserved, if there is a limit. The socket takes it.
+    pub(crate) reserved: &'a mut Option<SlotId>,
 }
 
 impl Connection {
-    /// Creates the socket of an accepted connection, with one handle. `tls` is for its start or for an upgrade. It begins when it is
-    /// [registered](Self::register_accepted), and reports to `acceptance` when it has opened or has failed to.
+    /// Creates the socket of an accepted connection, with one handle. `tls` is for its start or for an upgrade. It
+    /// begins when it is [registered](Self::register_accepted), and reports to `acceptance` when it has opened or has
+    /// failed to.
     ///
     /// # Errors
     /// The TLS settings are invalid.
@@ -106,15 +106,17 @@ impl Connection {
     /// Adds an accepted socket to its registry, and begins its handshake if it has one.
     pub(crate) fn register_accepted(
         self: &Arc<Self>,
-        context: AcceptContext,
+        context: AcceptContext<'_>,
     ) -> std::result::Result<(), NotAdmitted> {
         self.fail_on_panic(|| {
             let mut state = self.state();
             // Under the lock, because other threads may close the socket as soon as the registry lists it.
             let AcceptContext { scope, client, reserved } = context;
             let slot =
-                self.registry().admit_accepted(&Arc::downgrade(self), scope, client, reserved)?;
+                self.registry().admit_accepted(&Arc::downgrade(self), scope, client, *reserved)?;
             state.slot = Some(slot);
+            // It is the socket's now, also if the rest panics.
+            *reserved = None;
             let actions = state.machine.start(clock::now());
             drop(self.apply(state, actions));
             Ok(())

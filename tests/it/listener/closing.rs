@@ -10,7 +10,8 @@ use sockeye::{ErrorKind, ListenOptions, Listener, Phase, SocketOptions};
 
 use super::{accept, address_of, assert_client_reset, assert_talks, client_of, local, local_with};
 use crate::support::{
-    PROMPT, WATCHDOG, assert_fails, at_once, ms, spawn_blocked, timed, with_limit, with_watchdog,
+    PROMPT, WATCHDOG, assert_fails, at_once, ms, spawn_blocked, spawn_call, timed, with_limit,
+    with_watchdog,
 };
 
 #[test]
@@ -45,6 +46,36 @@ fn closed_waits_until_nothing_is_left_to_return() {
         let waiting = spawn_blocked(move || waiter.closed());
         drop(listener.accept().expect("it was complete"));
         waiting.join_within(PROMPT).expect("the program closed it");
+    });
+}
+
+/// Whoever has waited for the end can listen on the same port.
+#[test]
+fn when_closed_returns_the_address_is_free() {
+    let ends: [fn(&Listener); 3] = [Listener::close, Listener::abort, |listener| {
+        assert_eq!(listener.shutdown(PROMPT), 0);
+    }];
+    with_watchdog(move || {
+        let mut listener = local();
+        let address = address_of(&listener);
+        for end in ends.into_iter().cycle().take(150) {
+            let waiter = listener.clone();
+            let waiting = spawn_call(move || {
+                waiter.closed().expect("the program ends it");
+                sockeye::listen(address).expect("the address is free")
+            });
+            let accepting: Vec<_> = (0..2)
+                .map(|_| {
+                    let listener = listener.clone();
+                    spawn_call(move || {
+                        assert_fails(listener.accept(), ErrorKind::Closed);
+                    })
+                })
+                .collect();
+            end(&listener);
+            listener = waiting.join();
+            accepting.into_iter().for_each(|call| call.join_within(PROMPT));
+        }
     });
 }
 
