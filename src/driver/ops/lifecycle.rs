@@ -161,11 +161,13 @@ impl Connection {
     /// Closes the descriptor in a forked child and leaves the connection alone. Does nothing if another thread held
     /// the lock during the fork, because no thread of the child will release it.
     pub(crate) fn close_fd_only(&self) {
-        match self.state.try_lock() {
-            Ok(mut state) => drop(state.wire.take()),
-            Err(TryLockError::Poisoned(state)) => drop(state.into_inner().wire.take()),
-            Err(TryLockError::WouldBlock) => {}
-        }
+        let wire = match self.state.try_lock() {
+            Ok(mut state) => state.wire.take(),
+            Err(TryLockError::Poisoned(state)) => state.into_inner().wire.take(),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        // Without the lock: a listener of the child may wait for the descriptor.
+        drop(wire);
     }
 
     pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) -> Result<()> {

@@ -18,6 +18,7 @@ use self::unix::Listening;
 use super::errno::{AcceptFailure, classify_accept};
 #[cfg(sockeye_shuttle)]
 use super::shuttle as system;
+use super::starvation::NotifyFreed;
 use super::sync::mio::net::{TcpListener, TcpStream};
 use super::sync::mio::{self, Token};
 #[cfg(not(sockeye_shuttle))]
@@ -49,13 +50,15 @@ pub(crate) struct ListenSocket {
     listening: Listening,
     /// Options of accepted connections.
     tcp: TcpOptions,
+    #[expect(dead_code, reason = "it is dropped last, when the descriptor is closed")]
+    freed: NotifyFreed,
 }
 
 impl ListenSocket {
     /// Binds an address and listens.
     pub(crate) fn bind(address: SocketAddr, options: &BindOptions) -> io::Result<Self> {
         let listener = system::bind(address, options)?;
-        Ok(ListenSocket { listening: Listening::new(listener)?, tcp: options.tcp.clone() })
+        ListenSocket::new(listener, &options.tcp)
     }
 
     /// Takes over a socket that listens already.
@@ -65,13 +68,17 @@ impl ListenSocket {
     #[cfg(not(sockeye_shuttle))]
     pub(crate) fn adopt(listener: std::net::TcpListener, tcp: &TcpOptions) -> Result<Self> {
         let listener = system::adopt(listener, tcp)?;
-        let listening = Listening::new(listener).map_err(Error::from)?;
-        Ok(ListenSocket { listening, tcp: tcp.clone() })
+        ListenSocket::new(listener, tcp).map_err(Error::from)
     }
 
     #[cfg(sockeye_shuttle)]
     pub(crate) fn adopt(_: std::net::TcpListener, _: &TcpOptions) -> Result<Self> {
         unreachable!("the model creates its own listeners")
+    }
+
+    fn new(listener: TcpListener, tcp: &TcpOptions) -> io::Result<Self> {
+        let listening = Listening::new(listener)?;
+        Ok(ListenSocket { listening, tcp: tcp.clone(), freed: NotifyFreed })
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {

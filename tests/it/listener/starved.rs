@@ -47,6 +47,27 @@ fn ten_seconds_without_descriptors() {
     });
 }
 
+/// The descriptor of a listener counts too.
+#[test]
+fn a_closed_listener_gives_its_descriptor_up() {
+    const NAME: &str = "listener::starved::a_closed_listener_gives_its_descriptor_up";
+    in_subprocess(NAME, LONG, || {
+        let (listener, other) = (local(), local());
+        let client = client_of(&listener);
+        settled_descriptors();
+        let _taken = take_all_descriptors();
+        let acceptor = listener.clone();
+        let accepting = spawn_call(move || acceptor.accept());
+        // The pause is 640 ms by then.
+        eventually(PROMPT, "it runs out of descriptors", || listener.stats().starved > 6);
+        let begun = Instant::now();
+        other.close();
+        let socket = accepting.join_within(PROMPT).expect("a descriptor is free");
+        assert!(begun.elapsed() < ms(100), "{:?}", begun.elapsed());
+        assert_talks(&client, &socket);
+    });
+}
+
 /// Descriptors that other code closes are found by trying again, after a second at most.
 #[test]
 fn descriptors_that_other_code_closes_are_used() {
