@@ -145,6 +145,25 @@ fn waiting_for_opened_or_closed_is_refused_on_the_loop() {
     });
 }
 
+/// An iterator that has ended stays at its end, although the listener is open.
+#[test]
+fn waiting_for_a_client_is_refused_on_the_loop() {
+    let listener = crate::listen((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_address().unwrap();
+    let mut incoming = listener.incoming();
+    on_the_loop(|| {
+        refused(listener.accept());
+        refused(listener.accept_timeout(LONG));
+        refused(listener.closed());
+        assert!(incoming.next().is_none());
+    });
+    let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    assert!(incoming.next().is_none(), "it is fused");
+    // A call that need not wait still works.
+    on_the_loop(|| drop(listener.accept().unwrap()));
+    assert!(listener.incoming().next().is_some());
+}
+
 #[test]
 fn calls_that_need_not_wait_work_on_the_loop() {
     let (socket, mut peer) = pair(SocketOptions::new());

@@ -20,8 +20,16 @@ use std::time::{Duration, Instant};
 
 use crate::error::Fault;
 
-/// The number of clients in a row that may be gone before the acceptor waits for a moment.
-const MAX_GONE_IN_A_ROW: u8 = 64;
+/// The number of clients in a row that may be gone before the acceptor pauses: an error that no client causes might never
+/// end.
+const MAX_GONE_IN_A_ROW: u16 = 64;
+/// The first pause. Each further row doubles it, up to [`MAX_PAUSE`]. On the BSDs, clients that reset their connections
+/// cause such rows, so it is short.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// The maximum of that pause.
+const MAX_PAUSE: Duration = Duration::from_millis(10);
+/// The number of clients in a row that may be gone before a close ends. It is the default backlog.
+const MAX_GONE_IN_A_CLOSE: u16 = 4096;
 /// The first delay after descriptors or memory ran out. Each further failure in a row doubles it.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// The maximum of that delay.
@@ -59,8 +67,10 @@ const MAX_CLOSE_TIMEOUT: Duration = Duration::from_millis(u32::MAX as u64);
 pub struct Acceptor {
     state: State,
     config: AcceptorConfig,
-    /// The number of clients in a row that were gone.
-    gone: u8,
+    /// The number of clients in a row that were gone since the last pause.
+    gone: u16,
+    /// The number of pauses since a connection was there, or none.
+    pauses: u32,
     /// The number of times in a row that descriptors or memory ran out.
     failures: u32,
     /// Whether the program has aborted, so that no further connection is returned.
@@ -94,7 +104,7 @@ enum State {
     Listening,
     /// No slot is free.
     AtLimit,
-    /// Descriptors or memory ran out.
+    /// Descriptors or memory ran out, or too many clients in a row were gone.
     Starved {
         until: Instant,
     },
@@ -115,15 +125,16 @@ pub enum AcceptorInput {
     Accepted,
     /// No connection is complete.
     WouldBlock,
-    /// A connection was gone before it could be accepted.
+    /// A connection was gone before it could be accepted. After 64 in a row the acceptor pauses for 1 ms, doubled with
+    /// each further row up to 10 ms.
     ClientGone,
-    /// Descriptors or memory ran out.
+    /// Descriptors or memory ran out. The acceptor waits for 10 ms, doubled each time up to 1 s.
     Exhausted,
     /// The system ended the listener.
     Failed(Fault),
     /// No slot is free for another connection.
     NoSlot,
-    /// A slot is free again. After [`Exhausted`](Self::Exhausted): a descriptor.
+    /// What the acceptor waits for may be there again: a slot, or a descriptor after [`Exhausted`](Self::Exhausted).
     SlotFreed,
     /// The instant of [`Acceptor::next_timer`] may have passed.
     TimerExpired,
@@ -156,7 +167,14 @@ impl Acceptor {
     /// Creates an acceptor that is listening.
     #[must_use]
     pub fn new(config: AcceptorConfig) -> Self {
-        Acceptor { state: State::Listening, config, gone: 0, failures: 0, is_aborted: false }
+        Acceptor {
+            state: State::Listening,
+            config,
+            gone: 0,
+            pauses: 0,
+            failures: 0,
+            is_aborted: false,
+        }
     }
 
     /// Processes an input.
@@ -222,7 +240,8 @@ impl Acceptor {
         matches!(self.state, State::AtLimit | State::Draining { waits: true, .. })
     }
 
-    /// Returns whether the acceptor waits because descriptors or memory ran out.
+    /// Returns whether the acceptor waits because descriptors or memory ran out, or because too many clients in a row were
+    /// gone.
     #[must_use]
     pub fn is_starved(&self) -> bool {
         matches!(self.state, State::Starved { .. })
@@ -264,8 +283,7 @@ impl Acceptor {
     }
 
     fn accepted(&mut self, actions: &mut AcceptorActions) {
-        self.gone = 0;
-        self.failures = 0;
+        (self.gone, self.pauses, self.failures) = (0, 0, 0);
         match self.state {
             State::Listening => actions.accept = true,
             // Another thread has found no slot or no descriptor in the meantime.
@@ -277,7 +295,7 @@ impl Acceptor {
     }
 
     fn would_block(&mut self, actions: &mut AcceptorActions) {
-        self.gone = 0;
+        (self.gone, self.pauses) = (0, 0);
         match self.state {
             State::Draining { .. } => self.end(Ok(()), actions),
             State::Listening | State::AtLimit | State::Starved { .. } | State::Closed(_) => {}
@@ -290,12 +308,20 @@ impl Acceptor {
                 self.gone += 1;
                 actions.accept = self.gone < MAX_GONE_IN_A_ROW;
                 if !actions.accept {
-                    // An error that no client causes would never end.
+                    let pause = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(16)).min(MAX_PAUSE);
                     self.gone = 0;
-                    self.state = State::Starved { until: now + FIRST_DELAY };
+                    self.pauses = self.pauses.saturating_add(1);
+                    self.state = State::Starved { until: now + pause };
                 }
             }
-            State::Draining { .. } => self.drained_one(actions),
+            State::Draining { .. } => {
+                self.gone += 1;
+                if self.gone >= MAX_GONE_IN_A_CLOSE {
+                    self.end(Ok(()), actions);
+                } else {
+                    self.drained_one(actions);
+                }
+            }
             State::AtLimit | State::Starved { .. } | State::Closed(_) => {}
         }
     }
@@ -331,6 +357,7 @@ impl Acceptor {
                 actions.shrink_backlog = true;
                 actions.accept = true;
                 actions.wake = true;
+                self.gone = 0;
                 let until = now + self.config.close_timeout.min(MAX_CLOSE_TIMEOUT);
                 self.state = State::Draining { left: self.config.backlog, until, waits: false };
             }

@@ -28,6 +28,23 @@ fn in_a_forked_child(work: impl FnOnce()) {
     Child::forked(work).ends_well();
 }
 
+/// Forks. Returns `None` in the child, which ends with [`leave_child`].
+#[track_caller]
+fn fork() -> Option<Child> {
+    // SAFETY: the child continues as a copy of this thread alone. It takes no lock of the library that another thread
+    // might have held; the test checks this, and kills a child that deadlocks. It leaves via _exit, so no code of the
+    // parent runs twice.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork failed");
+    Pid::from_raw(child).map(Child)
+}
+
+/// Ends a forked child.
+fn leave_child(well: bool) -> ! {
+    // SAFETY: _exit ends the child without running anything else in it.
+    unsafe { libc::_exit(if well { 0 } else { 1 }) }
+}
+
 /// A forked child process.
 #[must_use]
 struct Child(Pid);
@@ -36,17 +53,10 @@ impl Child {
     /// Forks a child that runs `work` and exits.
     #[track_caller]
     fn forked(work: impl FnOnce()) -> Child {
-        // SAFETY: the child continues as a copy of this thread alone. It takes no lock of the library that another
-        // thread might have held; the test checks this, and kills a child that deadlocks. It leaves via _exit, so no
-        // code of the parent runs twice.
-        let child = unsafe { libc::fork() };
-        assert!(child >= 0, "fork failed");
-        if child == 0 {
-            let well = catch_unwind(AssertUnwindSafe(work)).is_ok();
-            // SAFETY: _exit ends the child without running anything else in it.
-            unsafe { libc::_exit(if well { 0 } else { 1 }) };
+        match fork() {
+            Some(child) => child,
+            None => leave_child(catch_unwind(AssertUnwindSafe(work)).is_ok()),
         }
-        Child(Pid::from_raw(child).expect("a process id is positive"))
     }
 
     #[track_caller]

@@ -2,14 +2,14 @@
 //! its own.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sockeye::{ErrorKind, SocketOptions, TcpOptions};
+use sockeye::{AcceptWhen, ErrorKind, ListenOptions, SocketOptions, TcpOptions, listen_with};
 
 use crate::support::peer::black_hole;
-use crate::support::{Peer, WATCHDOG, assert_fails, ms, open, strace};
+use crate::support::{PROMPT, Peer, WATCHDOG, assert_fails, eventually, ms, open, strace};
 
 /// Runs `body` of the test `name` under strace, which makes calls fail as `injections` say. Returns the log of these
 /// calls, or `None` in the process under strace and if there is no strace.
@@ -110,5 +110,65 @@ fn a_send_waits_while_the_kernel_lacks_memory() {
     });
     if let Some(log) = log {
         assert_eq!(injected(&log), 5, "{log}");
+    }
+}
+
+// -------------------------------------------------------------------- listeners
+
+/// As the BSDs do for a client that has reset its connection.
+#[test]
+fn an_aborted_connection_is_no_error_of_accept() {
+    const NAME: &str = "injected::an_aborted_connection_is_no_error_of_accept";
+    let log = with_injections(NAME, &["accept4:error=ECONNABORTED:when=1..3"], || {
+        let listener = sockeye::listen("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_address().expect("it has one");
+        let _client = TcpStream::connect(address).expect("it listens");
+        drop(listener.accept_timeout(WATCHDOG).expect("the next one is tried"));
+        assert_eq!((listener.stats().lost, listener.stats().accepted), (3, 1));
+    });
+    if let Some(log) = log {
+        assert_eq!(injected(&log), 3, "{log}");
+    }
+}
+
+/// Such as the error of a seccomp filter. A close does not wait for its end either.
+#[test]
+fn an_error_of_accept_that_never_ends_does_not_spin() {
+    const NAME: &str = "injected::an_error_of_accept_that_never_ends_does_not_spin";
+    let log = with_injections(NAME, &["accept4:error=EPERM"], || {
+        let listener = sockeye::listen("127.0.0.1:0").expect("a port is free");
+        assert_fails(listener.accept_timeout(ms(1_000)), ErrorKind::TimedOut);
+        assert!(listener.stats().lost >= 640, "{:?}", listener.stats());
+        let backlog = ListenOptions::new().backlog(u32::MAX);
+        let closing = listen_with("127.0.0.1:0", backlog).expect("a port is free");
+        closing.close();
+        closing.closed_timeout(WATCHDOG).expect("it has given up");
+        assert_eq!(closing.stats().lost, 4096);
+    });
+    if let Some(log) = log {
+        // 64 calls each 10 ms, and a few more at first.
+        let calls = injected(&log) - 4096;
+        assert!(calls <= 64 * 104, "{calls} calls");
+    }
+}
+
+/// The event loop has no room for another descriptor: it tries again, and accepts at times until then.
+#[test]
+fn a_listener_that_cannot_be_registered_tries_again() {
+    const NAME: &str = "injected::a_listener_that_cannot_be_registered_tries_again";
+    // In each thread. The first thread registers the waker of the event loop.
+    let log = with_injections(NAME, &["epoll_ctl:error=ENOSPC:when=1..2"], || {
+        let options = ListenOptions::new().accept_when(AcceptWhen::Opened);
+        let mut tries = std::iter::repeat_with(|| listen_with("127.0.0.1:0", options.clone()));
+        let listener = tries.by_ref().take(3).find_map(Result::ok).expect("the third call works");
+        let address = listener.local_address().expect("it has one");
+        for _ in 0..3 {
+            let _client = TcpStream::connect(address).expect("it listens");
+            drop(listener.accept_timeout(WATCHDOG).expect("it is accepted"));
+        }
+        eventually(PROMPT, "both tries have failed", || listener.stats().starved >= 2);
+    });
+    if let Some(log) = log {
+        assert_eq!(injected(&log), 4, "{log}");
     }
 }

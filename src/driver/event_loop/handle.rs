@@ -133,6 +133,11 @@ impl LoopStart {
     }
 }
 
+/// Returns whether this process was forked from one that used this crate.
+pub(crate) fn is_forked_child() -> bool {
+    LoopStart::of_process().forked
+}
+
 /// The time that the event loop's thread may take to start in a forked child. A starting thread takes a lock of std's.
 /// Another thread of the parent may have held that lock at the fork, because it was starting or ending.
 const START_TIMEOUT: Duration = Duration::from_secs(10);

@@ -35,7 +35,7 @@ use crate::driver::sys::{self, clock};
 use crate::panic::catch_panic;
 use crate::process::ForkMark;
 
-pub(crate) use self::handle::{Command, LoopHandle, LoopState, Urgency};
+pub(crate) use self::handle::{Command, LoopHandle, LoopState, Urgency, is_forked_child};
 #[cfg(test)]
 pub(crate) use crate::driver::sys::loop_thread::run_as_loop_thread;
 pub(crate) use crate::driver::sys::loop_thread::{

@@ -30,7 +30,7 @@ use crate::driver::connection::predictor::BlockPredictor;
 use crate::driver::connection::{Acceptance, Connection, SocketRegistry};
 use crate::driver::event_loop::source::LoopTicket;
 use crate::driver::ops::accept::AcceptedOptions;
-use crate::driver::registry::SlotId;
+use crate::driver::registry::{Member, SlotId};
 use crate::driver::sys::descriptor::Descriptor;
 use crate::driver::sys::listen::ListenSocket;
 use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
@@ -104,7 +104,9 @@ struct ListenerState {
     predictor: BlockPredictor,
     /// Whether the event loop reports connections to the thread that has the turn, which cannot poll.
     reports_readiness: bool,
-    /// Whether it has reported one since the last accept.
+    /// Whether the event loop could not register the socket, and is to try again.
+    lacks_registration: bool,
+    /// Whether it has reported one. Cleared before each accept, so that no report is missed.
     is_readable: bool,
     /// Whether a descriptor was closed since descriptors ran out.
     descriptor_freed: bool,
@@ -131,7 +133,7 @@ struct Counters {
     over_limit: u64,
     lost: u64,
     starved: u64,
-    /// Connections that were reset because others were waiting.
+    /// Connections that were reset while they were opening, to make room for others.
     displaced: u64,
 }
 
@@ -198,8 +200,11 @@ impl ListenerInner {
             return ListenerStats::default();
         }
         let state = self.state();
-        let (counters, ready) = (state.counters, state.ready.len());
+        let counters = state.counters;
+        let ready: Vec<_> = state.ready.iter().map(Arc::clone).collect();
         drop(state);
+        // Those that are not open yet are among the opening ones.
+        let ready = ready.iter().filter(|connection| connection.totals().opened.is_some()).count();
         let (sockets, opening) = self.registry.stats_with_opening();
         ListenerStats {
             accepted: counters.accepted,
@@ -218,6 +223,7 @@ impl ListenerInner {
 
     /// Replaces the TLS settings for connections that are accepted from now on.
     pub(crate) fn set_server_tls(&self, tls: ServerTlsOptions) -> Result<()> {
+        self.check_process()?;
         let options = &self.settings.accepted.socket;
         if options.secure_transport == SecureTransport::Off {
             let message = "server_tls has no effect: secure_transport is off";

@@ -9,13 +9,13 @@ use super::{Counters, ListenSettings, ListenerInner, ListenerState, Opening};
 use crate::driver::connection::SocketRegistry;
 use crate::driver::connection::handle_count::HandleCount;
 use crate::driver::connection::predictor::BlockPredictor;
-use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::registry::SocketLimit;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::listen::{BindOptions, ListenSocket};
 use crate::driver::sys::lock_order::{RankedCondvar, RankedMutex};
 use crate::egress::remember_listener;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Acceptor, AcceptorConfig};
 
 /// Everything that opening a listener needs besides its address.
@@ -31,7 +31,14 @@ pub(crate) struct ListenConfig {
 
 impl ListenerInner {
     /// Listens on the first of these addresses that can be bound.
+    ///
+    /// # Errors
+    /// `InvalidState` in a child that was forked from a process that used this crate; `Io`.
     pub(crate) fn listen(addresses: &[SocketAddr], config: ListenConfig) -> Result<Arc<Self>> {
+        if event_loop::is_forked_child() {
+            let message = "cannot listen in a forked child: bind before the fork, and adopt the listener in the child";
+            return Err(Error::with_message(ErrorKind::InvalidState, message));
+        }
         let mut failed = None;
         for &address in addresses {
             match ListenSocket::bind(address, &config.bind) {
@@ -82,6 +89,7 @@ impl ListenerInner {
                 parker: Weak::new(),
                 predictor: BlockPredictor::default(),
                 reports_readiness: false,
+                lacks_registration: false,
                 is_readable: false,
                 descriptor_freed: false,
                 reservation: None,

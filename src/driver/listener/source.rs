@@ -49,14 +49,16 @@ impl ListenerInner {
             }
             if state.pending() >= self.settings.max_pending {
                 let Some(oldest) = state.opening.displace(clock::now()) else { return false };
-                state.counters.displaced += 1;
                 drop(state);
                 log_debug(format_args!(
                     "{}: reset while opening, because max_pending is reached",
                     oldest.requested()
                 ));
                 discard(&oldest);
+                // It may have opened in the meantime, and counts as that.
+                let displaced = !oldest.has_opened();
                 state = self.state();
+                state.counters.displaced += u64::from(displaced);
                 continue;
             }
             let (back, result) = self.try_accept(state);
@@ -75,7 +77,14 @@ impl ListenerInner {
 
     /// Runs whatever the event loop does for the listener.
     fn run_on_loop(self: &Arc<Self>) -> NextStep {
-        let closing = self.state().acceptor.is_closing();
+        let mut state = self.state();
+        let closing = state.acceptor.is_closing();
+        let registers = state.acceptor.may_accept() && !closing;
+        let registers = registers && std::mem::take(&mut state.lacks_registration);
+        drop(state);
+        if let (true, Ok(loop_handle)) = (registers, LoopHandle::get()) {
+            loop_handle.post(Command::UpdateInterest(self.source()), Urgency::Now);
+        }
         let more = if closing {
             self.drain();
             false
@@ -145,11 +154,20 @@ impl LoopSource for ListenerInner {
         self.state().token.take()
     }
 
-    /// Without a registration, no connection is reported.
+    /// Tries again as if descriptors had run out, because only a lack of memory or of places makes it fail.
     fn on_register_failed(self: Arc<Self>, fault: Fault) {
         let mut state = self.state();
         state.token = None;
-        drop(self.input(state, AcceptorInput::Failed(fault)));
+        // The thread that waits for it tries to accept, and then asks for another registration.
+        state.reports_readiness = false;
+        self.changed.notify_all();
+        if state.acceptor.is_closing() {
+            return;
+        }
+        state.lacks_registration = self.settings.when_opened;
+        state.counters.starved += 1;
+        let state = self.log_starved(state, fault);
+        drop(self.update_timer(self.input(state, AcceptorInput::Exhausted)));
     }
 
     fn on_event(self: Arc<Self>, _: Readiness, _: Instant) -> NextStep {

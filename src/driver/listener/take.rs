@@ -22,7 +22,7 @@ use crate::info::Endpoints;
 use crate::machine::{AcceptorInput, Input};
 use crate::options::{SecureTransport, TlsSide};
 
-/// The interval of the log records about missing descriptors.
+/// The interval of the log records about missing descriptors, and about clients in a row that were gone.
 const STARVED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A connection that was taken from the system.
@@ -124,9 +124,12 @@ impl ListenerInner {
                 return (state, AcceptResult::WouldBlock);
             }
             AcceptFailure::WouldBlock => (AcceptorInput::WouldBlock, AcceptResult::WouldBlock),
-            AcceptFailure::ClientGone => {
+            AcceptFailure::ClientGone(fault) => {
                 state.counters.lost += 1;
-                (AcceptorInput::ClientGone, AcceptResult::TryAgain)
+                let state = self.input(state, AcceptorInput::ClientGone);
+                let pauses = state.acceptor.is_starved();
+                let state = if pauses { self.log_starved(state, fault) } else { state };
+                return (state, AcceptResult::TryAgain);
             }
             AcceptFailure::Exhausted(fault) => {
                 state.counters.starved += 1;
@@ -157,8 +160,8 @@ impl ListenerInner {
         socket.accept()
     }
 
-    /// Logs a lack of descriptors, at most once a minute.
-    fn log_starved<'a>(
+    /// Logs why the acceptor pauses, at most once a minute.
+    pub(super) fn log_starved<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
         fault: Fault,

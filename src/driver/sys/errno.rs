@@ -25,8 +25,8 @@
 //! | EMFILE, ENFILE, ENOBUFS, ENOMEM | accept | this side lacks a resource: retried later |
 //! | EAGAIN | accept | wait |
 //! | EBADF, EINVAL, ENOTSOCK, EFAULT | accept | the listener is over |
-//! | any other | accept | that connection was gone before it was taken: the next one is tried |
-//! | any | epoll\_ctl | retried later, unless a caller waits for the event loop: it would wait forever |
+//! | any other | accept | that connection was gone before it was taken: the next one is tried, after a pause if there are many |
+//! | any | epoll\_ctl | retried later, unless a caller waits for the event loop: it would wait forever. A thread that waits for a connection tries again |
 
 use std::io;
 
@@ -90,7 +90,7 @@ pub(crate) enum AcceptFailure {
     /// No connection is complete.
     WouldBlock,
     /// A connection was gone before it was taken, or a firewall forbids it.
-    ClientGone,
+    ClientGone(Fault),
     /// Descriptors or memory ran out.
     Exhausted(Fault),
     /// The listener is over.
@@ -105,7 +105,7 @@ pub(crate) fn classify_accept(error: &io::Error) -> AcceptFailure {
         io::ErrorKind::WouldBlock => AcceptFailure::WouldBlock,
         _ if is_resource_exhaustion(code) => AcceptFailure::Exhausted(Fault::Io(code)),
         _ if is_listener_error(code) => AcceptFailure::Listener(Fault::Io(code)),
-        _ => AcceptFailure::ClientGone,
+        _ => AcceptFailure::ClientGone(Fault::Io(code)),
     }
 }
 
@@ -326,10 +326,10 @@ mod tests {
                 Errno::PERM,
                 Errno::TIMEDOUT,
             ],
-            &|_| AcceptFailure::ClientGone,
+            &|errno| AcceptFailure::ClientGone(Fault::Io(code(errno))),
         );
         #[cfg(target_os = "linux")]
-        check(&[Errno::NONET], &|_| AcceptFailure::ClientGone);
+        check(&[Errno::NONET], &|errno| AcceptFailure::ClientGone(Fault::Io(code(errno))));
         check(&[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM], &|errno| {
             AcceptFailure::Exhausted(Fault::Io(code(errno)))
         });

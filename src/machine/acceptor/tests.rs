@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::{
-    Acceptor, AcceptorActions, AcceptorConfig, AcceptorInput, FIRST_DELAY, MAX_DELAY,
+    Acceptor, AcceptorActions, AcceptorConfig, AcceptorInput, FIRST_DELAY, FIRST_PAUSE, MAX_DELAY,
     MAX_GONE_IN_A_ROW, State,
 };
 use crate::error::Fault;
@@ -65,7 +65,8 @@ fn table() -> String {
         for input in INPUTS {
             let [owned, shared] = [true, false].map(|drains| {
                 let config = AcceptorConfig { drains, ..AcceptorConfig::new(3) };
-                let mut acceptor = Acceptor { state, config, gone: 0, failures: 0, is_aborted };
+                let mut acceptor =
+                    Acceptor { state, config, gone: 0, pauses: 0, failures: 0, is_aborted };
                 let actions = acceptor.handle(input, start);
                 let after = if acceptor.state == state {
                     "stays".to_owned()
@@ -174,13 +175,13 @@ fn ten_seconds_without_descriptors_are_less_than_twenty_tries() {
 fn after_64_lost_clients_in_a_row_the_acceptor_waits_for_a_moment() {
     let mut acceptor = acceptor();
     let mut now = start();
-    for _ in 0..3 {
+    for pause in [1, 2, 4, 8, 10, 10] {
         for lost in 1..=MAX_GONE_IN_A_ROW {
             let actions = acceptor.handle(AcceptorInput::ClientGone, now);
             assert_eq!(actions.accept, lost < 64, "{lost}");
             assert_eq!(acceptor.may_accept(), lost < 64, "{lost}");
         }
-        now += FIRST_DELAY;
+        now += Duration::from_millis(pause);
         assert_eq!(acceptor.next_timer(), Some(now));
         assert!(acceptor.handle(AcceptorInput::TimerExpired, now).accept);
     }
@@ -189,6 +190,24 @@ fn after_64_lost_clients_in_a_row_the_acceptor_waits_for_a_moment() {
     }
     let _ = acceptor.handle(AcceptorInput::Accepted, now);
     assert!(acceptor.handle(AcceptorInput::ClientGone, now).accept, "the row was interrupted");
+    for _ in 1..64 {
+        let _ = acceptor.handle(AcceptorInput::ClientGone, now);
+    }
+    assert_eq!(acceptor.next_timer(), Some(now + FIRST_PAUSE), "so were the rows");
+}
+
+#[test]
+fn a_close_gives_up_after_4096_lost_clients_in_a_row() {
+    let now = start();
+    let mut acceptor = Acceptor::new(AcceptorConfig::new(u32::MAX));
+    let _ = acceptor.handle(AcceptorInput::Close, now);
+    let _ = acceptor.handle(AcceptorInput::ClientGone, now);
+    let _ = acceptor.handle(AcceptorInput::Accepted, now);
+    for lost in 1..4096 {
+        assert!(acceptor.handle(AcceptorInput::ClientGone, now).accept, "{lost}");
+    }
+    assert!(acceptor.handle(AcceptorInput::ClientGone, now).settled);
+    assert_eq!(acceptor.outcome(), Some(Ok(())));
 }
 
 #[test]

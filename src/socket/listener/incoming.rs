@@ -13,11 +13,12 @@ use crate::error::Result;
 pub struct Incoming<'a> {
     listener: &'a Listener,
     scope: Option<ScopeId>,
+    has_ended: bool,
 }
 
 impl<'a> Incoming<'a> {
     pub(super) fn new(listener: &'a Listener, scope: Option<ScopeId>) -> Self {
-        Incoming { listener, scope }
+        Incoming { listener, scope, has_ended: false }
     }
 }
 
@@ -25,8 +26,13 @@ impl Iterator for Incoming<'_> {
     type Item = Socket;
 
     fn next(&mut self) -> Option<Socket> {
+        if self.has_ended {
+            return None;
+        }
         let limit = AcceptLimit { timeout: None, ignores_deadline: true };
-        self.listener.accept_in(limit, self.scope).ok()
+        let next = self.listener.accept_in(limit, self.scope).ok();
+        self.has_ended = next.is_none();
+        next
     }
 }
 

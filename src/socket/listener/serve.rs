@@ -1,6 +1,7 @@
 //! `Listener::serve`: a handler for each connection, on a bounded number of threads.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -24,7 +25,7 @@ struct State {
     sockets: VecDeque<Accepted>,
     /// The number of threads that exist.
     threads: usize,
-    /// The number of threads that wait for a socket, minus the sockets that are queued for them.
+    /// The number of threads that no socket is meant for.
     free: usize,
     is_over: bool,
 }
@@ -40,12 +41,27 @@ impl Threads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a thread is free, or another one may be started.
-    fn wait_for_room(&self, max: usize) {
+    /// Takes a thread that is free for the next socket. Starts one if there is none and fewer than `max` exist.
+    ///
+    /// # Errors
+    /// The error of `start`, if there is no thread to wait for.
+    fn take_free(&self, max: usize, start: impl Fn() -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state();
-        while state.free == 0 && state.threads >= max {
+        while state.free == 0 {
+            if state.threads < max {
+                match start() {
+                    Ok(()) => {
+                        state.threads += 1;
+                        return Ok(());
+                    }
+                    Err(error) if state.threads == 0 => return Err(error),
+                    Err(_) => {}
+                }
+            }
             state = self.thread_free.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.free -= 1;
+        Ok(())
     }
 
     /// Runs the handler for one socket after another, until there are no more.
@@ -120,65 +136,23 @@ impl Listener {
         let (shared, handler) = (&shared, &handler);
         let served = thread::scope(|scope| {
             let _end = EndOnDrop(shared);
-            let work = || shared.run(self, handler);
+            let start = || {
+                let thread = thread::Builder::new().name("sockeye-serve".to_owned());
+                thread.spawn_scoped(scope, || shared.run(self, handler)).map(drop)
+            };
             loop {
-                shared.wait_for_room(threads);
+                // First, so that no connection is taken that no thread can serve.
+                shared.take_free(threads, start).map_err(Error::from)?;
                 let id = self.inner.registry().begin_scope();
-                let accepted = Accepted {
-                    socket: match Incoming::new(self, Some(id)).next() {
-                        Some(socket) => socket,
-                        None => {
-                            drop(ListenScope::new(self, id));
-                            break Ok(());
-                        }
-                    },
-                    scope: id,
+                let Some(socket) = Incoming::new(self, Some(id)).next() else {
+                    drop(ListenScope::new(self, id));
+                    return Ok(());
                 };
-                let mut state = shared.state();
-                let starts = state.free == 0;
-                if starts {
-                    state.threads += 1;
-                } else {
-                    state.free -= 1;
-                }
-                state.sockets.push_back(accepted);
-                drop(state);
-                if !starts {
-                    shared.work_available.notify_one();
-                    continue;
-                }
-                let name = "sockeye-serve".to_owned();
-                let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, work) else {
-                    continue;
-                };
-                let mut state = shared.state();
-                state.threads -= 1;
-                if state.threads > 0 {
-                    // A thread that becomes free takes the socket: it counts as free only for the next one.
-                    drop(state);
-                    shared.take_one_free();
-                    continue;
-                }
-                let unserved = state.sockets.pop_back();
-                drop(state);
-                if let Some(Accepted { scope, .. }) = unserved {
-                    drop(ListenScope::new(self, scope));
-                }
-                break Err(Error::from(error));
+                shared.state().sockets.push_back(Accepted { socket, scope: id });
+                shared.work_available.notify_one();
             }
         });
         served.and_then(|()| self.closed())
-    }
-}
-
-impl Threads {
-    /// Waits until a thread is free, for the socket that is queued already.
-    fn take_one_free(&self) {
-        let mut state = self.state();
-        while state.free == 0 {
-            state = self.thread_free.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.free -= 1;
     }
 }
 

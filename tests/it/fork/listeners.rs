@@ -1,13 +1,17 @@
 //! Listeners and forks: a child leaves its parent's listener alone, and may adopt one that both have.
 
-use std::io::Write;
+use std::io::{ErrorKind as IoErrorKind, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use sockeye::{ErrorKind, Listener, listen};
+use sockeye::{
+    ErrorKind, Identity, ListenOptions, Listener, SecureTransport, ServerTlsOptions, SocketOptions,
+    listen, listen_with,
+};
 
-use super::{Child, LONG, in_a_forked_child};
+use super::{Child, LONG, fork, in_a_forked_child, leave_child};
 use crate::support::subprocess::in_subprocess;
+use crate::support::tls::{authority, valid_cert};
 use crate::support::{WATCHDOG, assert_fails, ms, read_exactly, spawn_blocked};
 
 fn client(listener: &Listener) -> std::net::TcpStream {
@@ -77,6 +81,62 @@ fn a_fork_during_an_accept_disturbs_it_not() {
             (&socket).write_all(b"x").unwrap();
             assert_eq!(read_exactly(&client, 1).unwrap(), b"x");
         }
+    });
+}
+
+/// Whoever forks binds first.
+#[test]
+fn a_child_cannot_listen_but_adopt() {
+    const NAME: &str = "fork::listeners::a_child_cannot_listen_but_adopt";
+    in_subprocess(NAME, LONG, || {
+        // A process that has not used this crate is no parent.
+        in_a_forked_child(|| drop(listen("127.0.0.1:0").expect("nothing was used before")));
+        let _used = listen("127.0.0.1:0").unwrap();
+        in_a_forked_child(|| {
+            assert_fails(listen("127.0.0.1:0"), ErrorKind::InvalidState);
+            let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+            still_accepts(&Listener::try_from(bound).unwrap());
+        });
+    });
+}
+
+/// The lock of the settings may be held by a thread that the child does not have.
+#[test]
+fn in_the_child_the_tls_settings_cannot_be_replaced() {
+    const NAME: &str = "fork::listeners::in_the_child_the_tls_settings_cannot_be_replaced";
+    in_subprocess(NAME, LONG, || {
+        let issued = authority().issues(&valid_cert());
+        let identity = || Identity::from_pem(issued.chain_pem(), issued.key_pem()).unwrap();
+        let tls = || ServerTlsOptions::new(identity());
+        let socket = SocketOptions::new().secure_transport(SecureTransport::On).server_tls(tls());
+        let listener = listen_with("127.0.0.1:0", ListenOptions::new().socket(socket)).unwrap();
+        listener.set_server_tls(tls()).expect("this is the parent");
+        in_a_forked_child(|| {
+            assert_fails(listener.set_server_tls(tls()), ErrorKind::InvalidState);
+        });
+    });
+}
+
+/// The client of the parent gets no FIN.
+#[test]
+fn a_scope_from_before_the_fork_ends_nothing_in_the_child() {
+    const NAME: &str = "fork::listeners::a_scope_from_before_the_fork_ends_nothing_in_the_child";
+    in_subprocess(NAME, LONG, || {
+        let listener = listen("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        let child = listener.scope(|scope| {
+            let socket = scope.accept_timeout(WATCHDOG).expect("a client has connected");
+            // The child leaves the scope, and keeps the socket.
+            let Some(child) = fork() else { return Err(socket) };
+            child.ends_well();
+            (&socket).write_all(b"x").unwrap();
+            assert_eq!(read_exactly(&client, 1).unwrap(), b"x");
+            Ok(())
+        });
+        if child.is_err() {
+            leave_child(true);
+        }
+        assert_eq!(read_exactly(&client, 1).unwrap_err().kind(), IoErrorKind::UnexpectedEof);
     });
 }
 

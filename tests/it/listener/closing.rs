@@ -79,6 +79,25 @@ fn when_closed_returns_the_address_is_free() {
     });
 }
 
+/// The close sets the backlog, which would make a socket listen that an abort has stopped.
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_listens_after_a_close_and_an_abort_at_once() {
+    with_watchdog(|| {
+        for _ in 0..500 {
+            let listener = local();
+            // It keeps the descriptor open.
+            let _descriptor = listener.descriptor().expect("it listens");
+            let closer = listener.clone();
+            let closing = spawn_call(move || closer.close());
+            listener.abort();
+            closing.join();
+            listener.closed().expect("the program ended it");
+            TcpStream::connect(address_of(&listener)).expect_err("nothing listens");
+        }
+    });
+}
+
 #[test]
 fn abort_resets_the_connections_that_no_thread_accepted() {
     with_watchdog(|| {

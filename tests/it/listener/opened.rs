@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{ServerConnection, StreamOwned};
-use sockeye::{AcceptWhen, ErrorKind, ListenOptions, Phase, SecureTransport, SocketOptions};
+use sockeye::{
+    AcceptWhen, ErrorKind, ListenOptions, Listener, Phase, SecureTransport, SocketOptions,
+};
 
 use super::{accept, assert_client_reset, assert_talks, client_of, local_with};
 use crate::support::tls::{authority, server_config};
@@ -181,6 +183,44 @@ fn handshakes_that_have_begun_finish_after_a_close() {
         waiting.join_within(PROMPT).expect("nothing is left");
         drop(serving.join());
     });
+}
+
+/// A close takes it from the system, and its handshake has not begun.
+#[test]
+fn a_connection_that_is_opening_is_pending_once() {
+    with_watchdog(|| {
+        let listener = local_with(secured(ListenOptions::new()));
+        let clients = [client_of(&listener), client_of(&listener)];
+        listener.close();
+        assert_eq!((listener.stats().pending, listener.stats().accepted), (2, 2));
+        let socket = accept(&listener);
+        assert_eq!(listener.stats().pending, 2, "one waits for an accept, and both are opening");
+        drop((socket, clients));
+    });
+}
+
+/// The client that is silent has a handshake that no abort waits for.
+#[test]
+fn abort_and_shutdown_reset_a_handshake_in_progress() {
+    let ends: [fn(&Listener); 2] =
+        [Listener::abort, |listener| assert_eq!(listener.shutdown(WATCHDOG), 0)];
+    for end in ends {
+        with_watchdog(move || {
+            let listener = local_with(secured(opened()));
+            let mut silent = client_of(&listener);
+            eventually(PROMPT, "it is opening", || listener.stats().pending == 1);
+            let waiter = listener.clone();
+            let waiting = spawn_blocked(move || waiter.closed());
+            let acceptor = listener.clone();
+            let accepting = spawn_blocked(move || acceptor.accept());
+            end(&listener);
+            waiting.join_within(PROMPT).expect("the program ended it");
+            assert_fails(accepting.join_within(PROMPT), ErrorKind::Closed);
+            let error = silent.read_to_end(&mut Vec::new()).expect_err("it is reset");
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+            assert_eq!((listener.stats().pending, listener.open_sockets()), (0, 0));
+        });
+    }
 }
 
 #[test]

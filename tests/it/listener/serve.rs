@@ -138,3 +138,25 @@ fn a_handler_may_close_the_listener() {
         assert_eq!(asking.join(), "hello");
     });
 }
+
+/// Without a thread, no client is taken. It is there for whoever accepts next.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_threads_serve_fails_and_takes_no_client() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    const NAME: &str = "listener::serve::without_threads_serve_fails_and_takes_no_client";
+    crate::support::subprocess::in_subprocess(NAME, crate::support::WATCHDOG, || {
+        let listener = local();
+        let client = client_of(&listener);
+        let before = getrlimit(Resource::As);
+        // The stack of a thread takes 2 MiB.
+        let current = Some(crate::support::process::address_space() as u64 + (1 << 20));
+        setrlimit(Resource::As, Rlimit { current, ..before.clone() }).expect("it may be lowered");
+        let served = listener.serve(4, |_| unreachable!("there is no thread"));
+        setrlimit(Resource::As, before).expect("it may be raised again");
+        assert_fails(served, ErrorKind::Io);
+        assert_eq!(listener.stats().accepted, 0);
+        super::assert_talks(&client, &super::accept(&listener));
+    });
+}

@@ -43,6 +43,11 @@ pub fn memory() -> usize {
     memory_of("VmRSS:")
 }
 
+/// Returns the size of this process's address space, in bytes.
+pub fn address_space() -> usize {
+    memory_of("VmSize:")
+}
+
 /// Returns the resident anonymous memory in bytes: heap and stacks.
 pub fn own_memory() -> usize {
     memory_of("RssAnon:")
