@@ -25,6 +25,7 @@ macro_rules! bugs {
 
 bugs! {
     // The driver's bugs, which the models of tests/schedules find.
+    AbortForgetsOpening: "The abort of a listener resets no connection that just begins to open.",
     AcceptTurnLost: "A thread that has accepted wakes no thread to accept the next client.",
     AcceptsSocketsAfterShutdown: "A connector that was shut down opens new sockets.",
     AnnouncesWaitLate: "A wait is announced after the last check of the state.",

@@ -43,6 +43,18 @@ fn client_of(listener: &Listener) -> TcpStream {
     client(address_of(listener))
 }
 
+/// Connects a client from an address of 127.0.0.0/8. Returns `None` if the system does not have it.
+fn client_from(from: [u8; 4], port: u16) -> Option<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+        .expect("a socket can be made");
+    socket.bind(&SocketAddr::from((from, 0)).into()).ok()?;
+    let to = SocketAddr::from(([127, 0, 0, 1], port));
+    socket.connect(&to.into()).expect("the listener accepts");
+    let client = TcpStream::from(socket);
+    client.set_read_timeout(Some(WATCHDOG)).expect("the limit is not zero");
+    Some(client)
+}
+
 #[track_caller]
 fn accept(listener: &Listener) -> Socket {
     listener.accept_timeout(WATCHDOG).expect("a client has connected")

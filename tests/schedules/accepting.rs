@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use sockeye::model::{self, Peer, PeerSaw};
 use sockeye::{
-    AcceptWhen, Connector, ErrorKind, ListenOptions, Listener, Phase, Result, Socket, listen_with,
+    AcceptWhen, Connector, ErrorKind, ListenOptions, Listener, Phase, Result, SecureTransport,
+    Socket, TlsOptions, listen_with,
 };
 
 use crate::explore::explore;
 use crate::support::{options, read, spawn, write};
+
+/// Longer than any limit of a listener.
+const LONG: Duration = Duration::from_secs(60);
 
 fn address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 80))
@@ -302,5 +306,147 @@ fn the_end_of_a_client_leaves_the_other_direction_open() {
         peer.end();
         assert_eq!(peer.wait_eof(), (b"a".to_vec(), PeerSaw::Fin));
         serving.join().unwrap();
+    });
+}
+
+/// Whoever has waited for the end can listen there.
+#[test]
+fn when_closed_returns_the_address_is_free() {
+    explore("when closed returns the address is free", || {
+        for ends in [Listener::close, Listener::abort] {
+            let listener = listening(accepting());
+            let acceptor = listener.clone();
+            let accept = spawn(move || kind_of(acceptor.accept()));
+            let waiter = listener.clone();
+            let waiting = spawn(move || {
+                waiter.closed().unwrap();
+                drop(listening(accepting()));
+            });
+            ends(&listener);
+            waiting.join().unwrap();
+            assert_eq!(accept.join().unwrap(), Some(ErrorKind::Closed));
+        }
+    });
+}
+
+/// The event loop accepts while the program ends the listener, and another thread waits for the end.
+#[test]
+fn the_end_of_a_listener_does_not_miss_what_the_event_loop_accepts() {
+    explore("the end of a listener does not miss what the event loop accepts", || {
+        let ends: [fn(&Listener); 3] =
+            [Listener::close, Listener::abort, |listener| assert_eq!(listener.shutdown(LONG), 0)];
+        for ends in ends {
+            let listener = listening(accepting().accept_when(AcceptWhen::Opened));
+            let server = listener.clone();
+            let serving = spawn(move || {
+                let mut served = 0;
+                for socket in &server {
+                    let _ = socket.close();
+                    served += 1;
+                }
+                served
+            });
+            let waiter = listener.clone();
+            let waiting = spawn(move || waiter.closed());
+            let dialling = spawn(|| client(1));
+            ends(&listener);
+            let peer = dialling.join().unwrap();
+            let seen = peer.map(|peer| {
+                let seen = peer.wait_eof().1;
+                peer.end();
+                seen
+            });
+            let served = serving.join().unwrap();
+            assert!(served == 1 || seen != Some(PeerSaw::Fin), "nobody has served it");
+            waiting.join().unwrap().unwrap();
+            assert_eq!(listener.open_sockets(), 0);
+        }
+    });
+}
+
+/// The client never answers the ClientHello. Nothing waits for the limit of its handshake.
+#[test]
+fn an_abort_resets_a_handshake_that_just_begins() {
+    explore("an abort resets a handshake that just begins", || {
+        let ends: [fn(&Listener); 2] =
+            [Listener::abort, |listener| assert_eq!(listener.shutdown(LONG), 0)];
+        let begun = model::now();
+        for ends in ends {
+            let tls = TlsOptions::new().danger_accept_invalid_certs(true).server_name("localhost");
+            let socket = options().secure_transport(SecureTransport::On).tls(tls);
+            let listener = listening(accepting().accept_when(AcceptWhen::Opened).socket(socket));
+            let waiter = listener.clone();
+            let waiting = spawn(move || waiter.closed());
+            let dialling = spawn(|| client(1));
+            ends(&listener);
+            if let Some(peer) = dialling.join().unwrap() {
+                assert_eq!(peer.wait_eof().1, PeerSaw::Reset);
+                peer.end();
+            }
+            waiting.join().unwrap().unwrap();
+        }
+        assert!(model::now() - begun < Duration::from_secs(1));
+    });
+}
+
+/// With the last handle, no thread waits for the end, and no thread can accept.
+#[test]
+fn the_last_handle_resets_what_the_event_loop_accepts() {
+    explore("the last handle resets what the event loop accepts", || {
+        let listener = listening(accepting().accept_when(AcceptWhen::Opened));
+        let dialling = spawn(|| client(1));
+        drop(listener);
+        if let Some(peer) = dialling.join().unwrap() {
+            assert_eq!(peer.wait_eof().1, PeerSaw::Reset);
+            peer.end();
+        }
+    });
+}
+
+/// The queue holds one connection more than a close returns. The threads that accept are not forgotten at its end.
+#[test]
+fn a_close_that_returns_all_it_may_ends_blocked_accepts() {
+    explore("a close that returns all it may ends blocked accepts", || {
+        let listener = listening(accepting().backlog(1));
+        let peers = [client(1).unwrap(), client(2).unwrap()];
+        let threads = [(); 2].map(|()| {
+            let server = listener.clone();
+            spawn(move || server.incoming().inspect(|socket| socket.close().unwrap()).count())
+        });
+        listener.close();
+        let served: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        listener.closed().unwrap();
+        let seen = peers.map(|peer| {
+            let seen = peer.wait_eof().1;
+            peer.end();
+            seen
+        });
+        assert_eq!(seen[0], PeerSaw::Fin, "it was the first");
+        assert_eq!(served, 1 + usize::from(seen[1] == PeerSaw::Fin));
+    });
+}
+
+/// Each thread in turn takes the only slot.
+#[test]
+fn two_threads_share_the_only_slot() {
+    explore("two threads share the only slot", || {
+        let listener = listening(accepting().max_open_sockets(1));
+        let peers = [client(1).unwrap(), client(2).unwrap()];
+        let threads = [(); 2].map(|()| {
+            let listener = listener.clone();
+            spawn(move || {
+                let socket = listener.accept().unwrap();
+                assert_eq!(listener.open_sockets(), 1);
+                socket.close().unwrap();
+            })
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        for peer in peers {
+            assert_eq!(peer.wait_eof().1, PeerSaw::Fin);
+            peer.end();
+        }
+        assert_eq!(listener.open_sockets(), 0);
     });
 }

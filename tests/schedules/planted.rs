@@ -20,11 +20,20 @@ const THIS_BUILD: Waiting = if cfg!(sockeye_condvar) { Waiting::Condvar } else {
 
 const FINDERS: &[(&str, Waiting, &[&str])] = &[
     (
+        "AbortForgetsOpening",
+        Waiting::Poll,
+        &[
+            "accepting::an_abort_resets_a_handshake_that_just_begins",
+            "accepting::the_last_handle_resets_what_the_event_loop_accepts",
+        ],
+    ),
+    (
         "AcceptTurnLost",
         Waiting::Poll,
         &[
             "accepting::a_client_is_not_lost_when_an_accept_times_out",
             "accepting::two_threads_accept_one_client_each",
+            "accepting::two_threads_share_the_only_slot",
         ],
     ),
     (
@@ -53,9 +62,29 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
     (
         "OpenedIsForgotten",
         Waiting::Poll,
-        &["accepting::opened_connections_are_returned_until_the_end"],
+        &[
+            "accepting::opened_connections_are_returned_until_the_end",
+            "accepting::the_end_of_a_listener_does_not_miss_what_the_event_loop_accepts",
+        ],
     ),
-    ("SlotWakesNoListener", Waiting::Poll, &["accepting::a_freed_slot_lets_the_next_client_in"]),
+    (
+        "SlotWakesNoListener",
+        Waiting::Poll,
+        &[
+            "accepting::a_freed_slot_lets_the_next_client_in",
+            "accepting::two_threads_share_the_only_slot",
+        ],
+    ),
+    (
+        "UseIsForgotten",
+        Waiting::Poll,
+        &[
+            "accepting::a_close_that_returns_all_it_may_ends_blocked_accepts",
+            "accepting::opened_connections_are_returned_until_the_end",
+            "accepting::the_end_of_a_listener_does_not_miss_what_the_event_loop_accepts",
+            "accepting::when_closed_returns_the_address_is_free",
+        ],
+    ),
     (
         "ServerNotHalfOpen",
         Waiting::Poll,

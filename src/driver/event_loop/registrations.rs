@@ -50,9 +50,13 @@ impl EventLoop {
     /// Registers the source's wire for the interest that the source wants now, or deregisters it. Registering makes the
     /// kernel report the current state.
     pub(super) fn update_interest(&mut self, source: &Arc<dyn LoopSource>) {
-        let Some(Registration { mut wire, token, interest }) = source.registration() else {
-            return;
-        };
+        let Some(registration) = source.registration() else { return };
+        self.update_registration(source, registration);
+        source.on_wire_dropped();
+    }
+
+    fn update_registration(&mut self, source: &Arc<dyn LoopSource>, registration: Registration) {
+        let Registration { mut wire, token, interest } = registration;
         let Some(interest) = interest else { return self.deregister(source, &wire) };
         let is_new = token.is_none();
         let token = token.unwrap_or_else(|| {
@@ -88,7 +92,12 @@ impl EventLoop {
 
     /// Updates the registration if the wanted interest has changed.
     fn reregister_if_changed(&mut self, source: &Arc<dyn LoopSource>, token: Token) {
-        let wanted = source.registration().and_then(|registration| registration.interest);
+        let wanted = source.registration().and_then(|registration| {
+            let interest = registration.interest;
+            drop(registration);
+            source.on_wire_dropped();
+            interest
+        });
         match self.registered_mut(token) {
             Some(registered) if Some(registered.interest) == wanted => {}
             Some(_) | None => self.update_interest(source),

@@ -18,6 +18,9 @@ use crate::machine::AttemptId;
 pub(crate) trait LoopSource: fmt::Debug + Send + Sync {
     /// Returns the registration that the source wants, or `None` if it has no wire.
     fn registration(&self) -> Option<Registration>;
+    /// Handles the end of the event loop's use of a registration's wire. Called once for each registration that was
+    /// returned, when its wire is dropped.
+    fn on_wire_dropped(&self) {}
     /// Records the token of its registration. Returns whether the source still has the wire.
     fn on_registered(&self, token: Token) -> bool;
     /// Takes the token of a wire that the event loop need not watch. A thread that wants it watched in the meantime

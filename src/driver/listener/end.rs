@@ -197,7 +197,7 @@ impl ListenerInner {
         mut state: StateGuard<'a>,
         connection: Arc<Connection>,
     ) -> StateGuard<'a> {
-        if state.acceptor.is_aborted() {
+        if state.is_aborted() {
             drop(state);
             discard(&connection);
             return self.state();

@@ -293,6 +293,11 @@ impl ListenerState {
         (!is_used && self.pending() == 0).then_some(outcome)
     }
 
+    /// Returns whether no further connection may be returned, although the event loop may be taking one.
+    fn is_aborted(&self) -> bool {
+        self.acceptor.is_aborted() && !planted!(AbortForgetsOpening)
+    }
+
     fn pending(&self) -> usize {
         self.ready.len() + self.opening.len()
     }

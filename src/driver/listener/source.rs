@@ -132,13 +132,21 @@ impl ListenerInner {
 }
 
 impl LoopSource for ListenerInner {
+    /// The event loop uses the listening socket until [`on_wire_dropped`](LoopSource::on_wire_dropped).
     fn registration(&self) -> Option<Registration> {
-        let state = self.state();
+        let mut state = self.state();
         let socket = state.socket.clone()?;
+        state.uses += 1;
         let wanted = self.settings.when_opened || state.reports_readiness;
         let interest = wanted.then_some(Interest::READABLE);
         let wire = Registrable::Listener(socket);
         Some(Registration { wire, token: state.token, interest })
+    }
+
+    fn on_wire_dropped(&self) {
+        let mut state = self.state();
+        state.uses -= 1;
+        self.notify_end(&state);
     }
 
     fn on_registered(&self, token: Token) -> bool {

@@ -290,7 +290,7 @@ impl ListenerInner {
     /// Resets a connection that began to open while the listener was aborted.
     fn discard_if_aborted(&self, connection: &Arc<Connection>) -> bool {
         let mut state = self.state();
-        if !state.acceptor.is_aborted() {
+        if !state.is_aborted() {
             return false;
         }
         let late = state.opening.take(|opening| Arc::ptr_eq(opening, connection));

@@ -2,10 +2,13 @@
 
 use std::net::{TcpListener, TcpStream};
 
-use sockeye::{ErrorKind, ListenOptions, Listener, SocketOptions, TcpOptions};
+use sockeye::{AcceptWhen, ErrorKind, ListenOptions, Listener, Phase, SocketOptions, TcpOptions};
 
+use super::opened::{secured, serve_tls};
 use super::{accept, address_of, assert_talks, client};
-use crate::support::{PROMPT, assert_fails, spawn_blocked, with_watchdog};
+use crate::support::{
+    PROMPT, assert_fails, eventually, ms, spawn_blocked, spawn_call, with_watchdog,
+};
 
 #[test]
 fn an_adopted_listener_accepts() {
@@ -43,6 +46,31 @@ fn a_close_leaves_the_queue_to_the_successor() {
         }
         drop(next);
         TcpStream::connect(address).expect_err("the last descriptor is closed");
+    });
+}
+
+/// The queue is the successor's, and what the event loop has taken is returned.
+#[test]
+fn handshakes_that_have_begun_finish_after_a_close() {
+    with_watchdog(|| {
+        let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = bound.local_addr().unwrap();
+        let successor = bound.try_clone().unwrap();
+        let options = secured(ListenOptions::new().accept_when(AcceptWhen::Opened));
+        let listener = Listener::adopt(bound, options).unwrap();
+        let begun = client(address);
+        eventually(PROMPT, "it is opening", || listener.stats().pending == 1);
+        listener.close();
+        let queued = client(address);
+        assert_fails(listener.closed_timeout(ms(20)), ErrorKind::TimedOut);
+        let serving = spawn_call(move || serve_tls(begun));
+        let socket = listener.accept().expect("its handshake had begun");
+        assert_eq!(socket.phase(), Phase::Open);
+        drop(serving.join());
+        assert_fails(listener.accept(), ErrorKind::Closed);
+        listener.closed_timeout(PROMPT).expect("nothing is left to return");
+        let next = Listener::try_from(successor).unwrap();
+        assert_talks(&queued, &accept(&next));
     });
 }
 

@@ -9,8 +9,11 @@ use sockeye::{
     TcpOptions, TlsOptions, listen, listen_with,
 };
 
-use super::{accept, address_of, assert_talks, client, client_of, local, local_with};
-use crate::support::{PROMPT, assert_fails, crate_kind, ms, read, with_watchdog};
+use super::{
+    accept, address_of, assert_client_reset, assert_talks, client, client_from, client_of, local,
+    local_with,
+};
+use crate::support::{PROMPT, assert_fails, crate_kind, ms, read, skip, with_watchdog};
 
 #[test]
 fn an_accepted_socket_is_open_and_knows_both_addresses() {
@@ -35,7 +38,7 @@ fn an_accepted_socket_is_open_and_knows_both_addresses() {
 fn the_addresses_of_a_dual_stack_listener_are_canonical() {
     with_watchdog(|| {
         let Ok(listener) = listen((Ipv6Addr::UNSPECIFIED, 0)) else {
-            return crate::support::skip("dual-stack", "the system has no IPv6");
+            return skip("dual-stack", "the system has no IPv6");
         };
         let port = address_of(&listener).port();
         let client = client(SocketAddr::from(([127, 0, 0, 1], port)));
@@ -226,6 +229,16 @@ fn stats_count_what_happened() {
         socket.close().unwrap();
         assert_eq!((listener.stats().open, listener.stats().opened), (0, 1));
         assert_eq!(listener.stats().bytes_read, 4);
+        let Some(denied) = client_from([127, 0, 0, 2], address_of(&listener).port()) else {
+            return skip("the count of denied clients", "only 127.0.0.1 is local");
+        };
+        let good = client_of(&listener);
+        // The call that may not wait goes on to the client behind it.
+        let socket = listener.accept_timeout(Duration::ZERO).expect("a client is there");
+        assert_talks(&good, &socket);
+        assert_client_reset(denied);
+        let stats = listener.stats();
+        assert_eq!((stats.accepted, stats.denied, stats.opened, stats.open), (3, 1, 2, 1));
     });
 }
 

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sockeye::{Connector, ErrorKind, IngressRules, ListenOptions, SocketOptions, listen_with};
+use sockeye::{
+    AcceptWhen, Connector, ErrorKind, IngressRules, ListenOptions, SocketOptions, listen_with,
+};
 
 use super::{accept, address_of, assert_client_reset, assert_talks, client, client_of, local_with};
 use crate::support::{
@@ -103,6 +105,40 @@ fn without_waiting_clients_over_the_limit_are_reset() {
     });
 }
 
+/// Also if the event loop accepts, and if the limit is a connector's.
+#[test]
+fn without_waiting_every_way_to_accept_resets_what_is_over_the_limit() {
+    with_watchdog(|| {
+        let connector = Connector::builder().max_open_sockets(1).build().unwrap();
+        let opened = ListenOptions::new().accept_when(AcceptWhen::Opened);
+        let cases = [
+            opened.clone().max_open_sockets(1),
+            opened.connector(&connector),
+            ListenOptions::new().connector(&connector),
+        ];
+        for options in cases {
+            let listener = local_with(options.wait_at_limit(false));
+            let first_client = client_of(&listener);
+            let first = accept(&listener);
+            // The event loop may reset it before the client's call has returned.
+            let surplus = TcpStream::connect(address_of(&listener)).and_then(|mut surplus| {
+                assert_fails(listener.accept_timeout(ms(50)), ErrorKind::TimedOut);
+                std::io::Read::read(&mut surplus, &mut [0])
+            });
+            let error = surplus.expect_err("it is reset");
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+            let stats = listener.stats();
+            assert_eq!((stats.accepted, stats.over_limit, stats.open), (2, 1, 1));
+            assert_talks(&first_client, &first);
+            first.close().unwrap();
+            let next_client = client_of(&listener);
+            let next = accept(&listener);
+            assert_talks(&next_client, &next);
+            next.close().unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_slot_that_waits_is_not_lost_when_the_accept_times_out() {
     with_watchdog(|| {
@@ -175,16 +211,7 @@ fn max_per_client_counts_each_client_alone() {
         let options = ListenOptions::new().ingress(rules);
         let listener = listen_with("0.0.0.0:0", options).unwrap();
         let port = address_of(&listener).port();
-        let from = |last: u8| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-            let socket = socket.unwrap();
-            let local = SocketAddr::from(([127, 0, 0, last], 0));
-            if socket.bind(&local.into()).is_err() {
-                return None;
-            }
-            socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
-            Some(TcpStream::from(socket))
-        };
+        let from = |last| super::client_from([127, 0, 0, last], port);
         let Some(first) = from(2) else {
             return crate::support::skip("clients", "only 127.0.0.1 is local");
         };

@@ -22,7 +22,7 @@ fn opened() -> ListenOptions {
 }
 
 /// Accepted sockets are TLS clients of the peers that connect.
-fn secured(options: ListenOptions) -> ListenOptions {
+pub(super) fn secured(options: ListenOptions) -> ListenOptions {
     let tls = sockeye::TlsOptions::new()
         .add_root_pem(authority().pem())
         .unwrap()
@@ -31,7 +31,7 @@ fn secured(options: ListenOptions) -> ListenOptions {
 }
 
 /// Plays the TLS server on a connection that it dialled.
-fn serve_tls(stream: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
+pub(super) fn serve_tls(stream: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
     let session = ServerConnection::new(Arc::clone(&server_config().config())).unwrap();
     let mut stream = StreamOwned::new(session, stream);
     while stream.conn.is_handshaking() {

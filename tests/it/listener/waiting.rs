@@ -169,7 +169,8 @@ fn close_ends_64_blocked_accepts() {
             .collect();
         delays.sort();
         println!("close ended 64 accepts within {:?} (median), {:?} (all)", delays[32], delays[63]);
-        assert!(delays[63] < PROMPT, "{delays:?}");
+        // A quiet machine needs 100 us, which the benchmark checks.
+        assert!(delays[32] < ms(100) && delays[63] < PROMPT, "{delays:?}");
     });
 }
 
@@ -251,24 +252,51 @@ fn a_handle_in_use_keeps_the_listener_open() {
     });
 }
 
+/// Waits for a client, for a slot, and for a handshake. A lack of descriptors has a test of its own.
+#[cfg(target_os = "linux")]
 #[test]
 fn idle_accepts_use_no_processor_time() {
-    with_watchdog(|| {
-        let listener = local();
-        let call = spawn_blocked({
-            let listener = listener.clone();
-            move || listener.accept()
-        });
-        thread::sleep(ms(200));
-        assert!(call.is_running());
-        let client = client_of(&listener);
-        assert_talks(&client, &call.join().expect("a client has connected"));
-        drop(accept_none(&listener));
-    });
-}
+    use crate::support::process::processor_time;
+    use crate::support::subprocess::in_subprocess;
+    use sockeye::{AcceptWhen, ListenOptions};
 
-fn accept_none(listener: &sockeye::Listener) -> Option<sockeye::Socket> {
-    listener.accept_timeout(Duration::ZERO).ok()
+    const NAME: &str = "listener::waiting::idle_accepts_use_no_processor_time";
+    in_subprocess(NAME, WATCHDOG, || {
+        let at_limit = ListenOptions::new().max_open_sockets(1);
+        let opened = ListenOptions::new().accept_when(AcceptWhen::Opened);
+        let opening = super::opened::secured(opened.clone());
+        let cases = [
+            (ListenOptions::new(), false),
+            (at_limit, true),
+            (opened.clone().max_open_sockets(1), true),
+            (opened, false),
+        ];
+        let (mut clients, mut held) = (Vec::new(), Vec::new());
+        let mut calls = Vec::new();
+        for (options, is_full) in cases {
+            let listener = super::local_with(options);
+            if is_full {
+                clients.push(client_of(&listener));
+                held.push(accept(&listener));
+                // With a slot it would be accepted.
+                clients.push(client_of(&listener));
+            }
+            for _ in 0..2 {
+                let listener = listener.clone();
+                calls.push(spawn_blocked(move || listener.accept().map(drop)));
+            }
+        }
+        let silent = super::local_with(opening);
+        let _silent_client = client_of(&silent);
+        calls.push(spawn_blocked(move || silent.accept().map(drop)));
+        thread::sleep(ms(500));
+        let before = processor_time();
+        thread::sleep(ms(2_000));
+        let used = processor_time() - before;
+        println!("{} idle accepts used {used:?} of a processor in 2 s", calls.len());
+        assert!(used <= ms(20), "{used:?}");
+        assert!(calls.iter().all(|call| call.is_running()));
+    });
 }
 
 #[test]

@@ -18,12 +18,14 @@ use crate::driver::sys::shuttle::poll_bits::PollBits;
 #[derive(Debug)]
 pub(crate) struct TcpListener(pub(in crate::driver::sys::shuttle) RawFd);
 
-/// Listens on an address, which no other socket of the run has.
-#[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
+/// Listens on an address, which only one socket may do at a time.
 pub(crate) fn bind(address: SocketAddr, options: &BindOptions) -> io::Result<TcpListener> {
     let backlog = usize::try_from(options.backlog).expect("a backlog fits");
     let socket = ModelSocket { backlog, ..ModelSocket::new(address, State::Listening, 0) };
-    Ok(TcpListener(call(|system| system.open(socket))))
+    call(|system| match system.listener_at(address) {
+        Some(_) => Err(Errno::ADDRINUSE.into()),
+        None => Ok(TcpListener(system.open(socket))),
+    })
 }
 
 pub(crate) fn shrink_backlog(listener: &TcpListener) {
