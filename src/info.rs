@@ -214,7 +214,8 @@ pub struct ConnectorStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerStats {
-    /// Connections taken from the system.
+    /// Connections taken from the system. One that cannot become a socket, because of invalid TLS settings or a shutdown,
+    /// is counted only here.
     pub accepted: u64,
     /// Connections that opened. With TLS from the start, the handshake has succeeded too.
     pub opened: u64,
@@ -227,9 +228,9 @@ pub struct ListenerStats {
     pub over_limit: u64,
     /// Connections that were gone before they could be taken, as far as the system reports it.
     pub lost: u64,
-    /// Times that a connection could not be taken for lack of a descriptor or memory.
+    /// Times that a connection could not be taken for lack of a descriptor or memory, or could not be watched.
     pub starved: u64,
-    /// Connections that are opening, or waiting for an `accept`, now.
+    /// Connections that are opening now, returned by `accept` or not, and those that are open and wait for an `accept`.
     pub pending: usize,
     /// Sockets that are open, opening or closing now.
     pub open: usize,

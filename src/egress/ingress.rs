@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 ///
 /// They judge the numeric address that the system reports. An IPv4-mapped address (`::ffff:10.0.0.1`) is the IPv4
 /// address. As in [`EgressRules`](crate::EgressRules), the last added rule that matches decides. If none matches, the
-/// constructor decides. A denied client is reset before any of its data is read, and counted. Unless the address is not
-/// yet known, [`accept`](crate::Listener::accept) does not return it.
+/// constructor decides. A denied client is reset before any of its data is read, and counted.
+/// [`accept`](crate::Listener::accept) does not return it.
 ///
 /// ```
 /// use sockeye::IngressRules;

@@ -67,7 +67,8 @@ use crate::error::Result;
 /// # Errors
 ///
 /// A refused connection fails with [`Denied`](crate::ErrorKind::Denied), and the message names the rule. If it would
-/// reach an [own listener](Self::own_listener), it fails with [`Loop`](crate::ErrorKind::Loop). A malformed rule is an
+/// reach an [own listener](Self::own_listener), or any of them with
+/// [`deny_own_listeners`](Self::deny_own_listeners), it fails with [`Loop`](crate::ErrorKind::Loop). A malformed rule is an
 /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) error.
 ///
 /// [RFC 2765]: https://www.rfc-editor.org/rfc/rfc2765#section-2.1
@@ -215,7 +216,8 @@ impl EgressRules {
 
     /// Allows the addresses of a net, in the format of [`deny_net`](Self::deny_net).
     ///
-    /// This does not override an [own listener](Self::own_listener).
+    /// This does not override an [own listener](Self::own_listener) or
+    /// [`deny_own_listeners`](Self::deny_own_listeners).
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Serving: listeners, their limits, and an end that loses no client.
+//! Serving: listeners, their limits, and an end that loses as few clients as the system allows.
 //!
 //! [`listen`](crate::listen) returns a [`Listener`](crate::Listener). Its
 //! [`accept`](crate::Listener::accept) returns a [`Socket`](crate::Socket) like any other, with the same reads, writes,
@@ -51,7 +51,7 @@
 //! | [`max_per_client`](crate::IngressRules::max_per_client) | open sockets of one IPv4 address or one IPv6 /64 |
 //! | [`backlog`](crate::ListenOptions::backlog) | connections that the system completes ahead of `accept` |
 //! | [`handshake_timeout`](crate::ListenOptions::handshake_timeout) | the time until a socket is open; cannot be disabled |
-//! | [`max_pending`](crate::ListenOptions::max_pending) | connections that are opening, with [`AcceptWhen::Opened`](crate::AcceptWhen::Opened) |
+//! | [`max_pending`](crate::ListenOptions::max_pending) | connections that are opening or wait for an `accept`, with [`AcceptWhen::Opened`](crate::AcceptWhen::Opened) |
 //!
 //! If descriptors run out, `accept` neither spins nor fails. It gives up connections that only drain, and then tries again
 //! after 10 ms up to 1 s, or as soon as this crate closes a descriptor. [`ListenerStats`](crate::ListenerStats) counts it.
@@ -74,18 +74,22 @@
 //!
 //! # Closing without losing clients
 //!
-//! [`close`](crate::Listener::close) stops listening. Connections that were complete by then are still returned, and
-//! then every `accept` fails with [`Closed`](crate::ErrorKind::Closed), and every iterator ends. Blocked threads end at
-//! once. [`shutdown`](crate::Listener::shutdown) also closes the accepted sockets.
+//! [`close`](crate::Listener::close) stops listening. Connections that were complete by then are still returned, at most
+//! as many as the [`backlog`](crate::ListenOptions::backlog). Then every `accept` fails with
+//! [`Closed`](crate::ErrorKind::Closed), and every iterator ends. Blocked threads end at once, with two exceptions. At
+//! `max_open_sockets` they wait for slots, for at most the close timeout. With `AcceptWhen::Opened` they wait for
+//! handshakes in progress. [`shutdown`](crate::Listener::shutdown) also closes the accepted sockets. When
+//! [`closed`](crate::Listener::closed) returns, the address can be bound again.
 //!
-//! A client whose TCP handshake completes at the very end is reset, which no system can avoid. Two ways lose no client at
-//! a restart:
+//! A client whose TCP handshake completes at the very end is reset, which no system can avoid. Two ways keep the clients
+//! that wait in the queue at a restart:
 //!
 //! - The new process listens on the same port before the old one closes: set
 //!   [`reuse_port`](crate::ListenOptions::reuse_port) in both. On Linux, connections that wait in the queue of the old
-//!   listener are returned by its `close`.
+//!   listener are returned by its `close`. TCP handshakes in progress there are lost, unless the system migrates them
+//!   (`net.ipv4.tcp_migrate_req`).
 //! - A service manager owns the listener, and passes it to the old and to the new process. `close` leaves an adopted
-//!   listener's queue alone, so the clients in it belong to the successor.
+//!   listener's queue alone, so the clients in it belong to the successor. Only this way loses no client.
 //!
 //! With the crate `listenfd`, which reads `LISTEN_FDS`, the second way is one line:
 //!
@@ -106,8 +110,9 @@
 //!
 //! # Processes that fork
 //!
-//! In a forked child every call on the parent's listener fails with [`InvalidState`](crate::ErrorKind::InvalidState),
-//! and the parent's listener stays as it is. A pre-forking server binds a listener of `std`, forks, and
+//! In a forked child every call on the parent's listener that returns a `Result` fails with
+//! [`InvalidState`](crate::ErrorKind::InvalidState). Counts are zero there, and the parent's listener stays as it is.
+//! [`listen`](crate::listen) fails in such a child too. A pre-forking server binds a listener of `std`, forks, and
 //! [adopts](crate::Listener::adopt) it in each child. The system passes each client to one of the children.
 //!
 //! [`SocketOptions::allow_half_open`]: crate::SocketOptions::allow_half_open

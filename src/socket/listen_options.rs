@@ -61,8 +61,10 @@ impl ListenOptions {
     ///   [`handshake_timeout`](Self::handshake_timeout) applies, also to upgrades.
     /// - With [`On`](SecureTransport::On) or [`StartTls`](SecureTransport::StartTls) the role must be chosen, by
     ///   [`server_tls`](SocketOptions::server_tls) or [`tls`](SocketOptions::tls).
-    /// - The options of [`TcpOptions`](crate::TcpOptions) are set on the listening socket, and inherited. So buffer sizes
-    ///   are known when the window scale is negotiated (RFC 7323, section 2.2).
+    /// - The options of [`TcpOptions`](crate::TcpOptions) are set on the listening socket. So buffer sizes are known when
+    ///   the window scale is negotiated (RFC 7323, section 2.2). Accepted sockets inherit them on Linux; on other systems
+    ///   they are set on each of them too.
+    /// - [`TcpOptions::bind`](crate::TcpOptions::bind) is [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn socket(mut self, options: SocketOptions) -> Self {
         self.socket = options;
@@ -78,7 +80,8 @@ impl ListenOptions {
 
     /// Bounds the time from accept(2) until a socket is open: the TLS handshake. For an upgrade it counts from
     /// [`start_tls`](crate::Socket::start_tls). When it passes, the connection is closed with
-    /// [`TimedOut`](crate::ErrorKind::TimedOut). Default 10 s. It cannot be disabled.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut). Default 10 s. Zero is
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions); it cannot be disabled.
     #[must_use]
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.handshake_timeout = Some(limit);
@@ -95,8 +98,9 @@ impl ListenOptions {
     /// Limits the number of connections that are opening, or that wait for an `accept`, with [`AcceptWhen::Opened`].
     /// Further ones stay in the system's queue. Minimum 1; default 256. Has no effect with `Connected`.
     ///
-    /// While the limit is reached, the connection that has been opening the longest is reset once it is older than 1 s.
-    /// So silent clients cannot keep others out.
+    /// While the limit is reached, the connection that has been opening the longest is reset once it is older than 1 s,
+    /// whether or not others wait. So silent clients cannot keep others out. A [`close`](crate::Listener::close) opens
+    /// the rest of the queue beyond this limit.
     #[must_use]
     pub fn max_pending(mut self, max: usize) -> Self {
         self.max_pending = Some(max);
@@ -127,7 +131,8 @@ impl ListenOptions {
     /// They count towards its [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets), its
     /// [`open_sockets`](Connector::open_sockets) and its [`stats`](Connector::stats). Connects and connections that wait
     /// for a slot share one queue, in order of arrival. [`Connector::shutdown`] closes this listener first. The
-    /// connector's egress rules, resolver and TLS settings have no effect.
+    /// connector's egress rules, resolver and TLS settings have no effect. With
+    /// [`max_open_sockets`](Self::max_open_sockets) here: [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn connector(mut self, connector: &Connector) -> Self {
         self.connector = Some(connector.clone());
@@ -142,8 +147,8 @@ impl ListenOptions {
         self
     }
 
-    /// Sets whether several listeners may share a port (`SO_REUSEPORT`; on FreeBSD `SO_REUSEPORT_LB`). The system
-    /// distributes clients among them. Default `false`. On a system without it, [`listen_with`](crate::listen_with) fails
+    /// Sets whether several listeners may share a port (`SO_REUSEPORT`; on FreeBSD `SO_REUSEPORT_LB`). Linux and FreeBSD
+    /// distribute clients among them; other systems may pass all clients to one. Default `false`. On a system without it, [`listen_with`](crate::listen_with) fails
     /// with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     #[doc(alias("SO_REUSEPORT"))]

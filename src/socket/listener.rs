@@ -22,12 +22,15 @@ pub use self::incoming::{Incoming, ListenScope};
 ///
 /// Of several addresses, the first that can be bound is used. Port 0 picks a free port. `[::]` also takes IPv4 clients
 /// if the system supports that, unless [`ListenOptions::only_v6`] is set. A port whose old connections are in TIME_WAIT
-/// can be bound at once (`SO_REUSEADDR` on Unix).
+/// can be bound at once (`SO_REUSEADDR` on Unix). On Windows another process that sets `SO_REUSEADDR` may be able to take
+/// the port over.
 ///
 /// # Errors
 /// - [`Resolve`](crate::ErrorKind::Resolve) if the address is not valid, or its name does not resolve.
 /// - [`Io`](crate::ErrorKind::Io) if the system refuses, for example because the address is in use. The message names
 ///   the address.
+/// - [`InvalidState`](crate::ErrorKind::InvalidState) in a child that was forked from a process that used this crate.
+///   Bind before the fork, and [adopt](Listener::adopt) the listener in the child.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -89,8 +92,9 @@ pub fn listen_with(address: impl ToSocketAddrs, options: ListenOptions) -> Resul
 /// Accepts connections. A shared handle: cheap to clone, `Send + Sync`, every method takes `&self`.
 ///
 /// No thread in [`accept`](Self::accept) waits for one particular client. With [`AcceptWhen::Opened`], up to
-/// [`max_pending`](ListenOptions::max_pending) slow clients delay no other client. Several threads may accept, and one
-/// connection wakes one of them.
+/// [`max_pending`](ListenOptions::max_pending) slow clients delay no other client. Beyond that, new clients wait in the
+/// system's queue, for at most the [`handshake_timeout`](ListenOptions::handshake_timeout). Several threads may accept,
+/// and one connection wakes one of them.
 ///
 /// Dropping the last handle closes the listener. Accepted sockets live on. Connections that no thread can accept any
 /// more are reset.
@@ -104,7 +108,9 @@ pub struct Listener {
 impl Listener {
     /// Waits for a connection.
     ///
-    /// A client's fault is no error here: if a connection is gone before it can be taken, the next one is tried.
+    /// A client's fault is no error here: if a connection is gone before it can be taken, the next one is tried. So
+    /// `ECONNABORTED`, `EPROTO` and the network errors that accept(2) lists end nothing. They are counted as
+    /// [`lost`](crate::ListenerStats::lost). After 64 in a row it pauses for 1 ms, doubled each time up to 10 ms.
     ///
     /// If descriptors or memory run out (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), it first closes closed connections that
     /// are still drained in the background. Then it retries after 10 ms, doubled each time up to 1 s, or as soon as this
@@ -142,7 +148,7 @@ impl Listener {
     }
 
     /// Sets the instant after which [`accept`](Self::accept) times out. Applies to a blocked `accept` too. `None`, the
-    /// default, removes it.
+    /// default, removes it. Has no effect in a forked child.
     #[doc(alias("SetDeadline"))]
     pub fn set_accept_deadline(&self, at: Option<Instant>) {
         self.inner.set_deadline(at);
@@ -154,9 +160,9 @@ impl Listener {
         self.inner.deadline()
     }
 
-    /// Returns an iterator over connections. It ends when the listener is closed, for every thread that iterates. Items
-    /// are no results, because a client's fault is no error; [`closed`](Self::closed) returns why it ended. It ignores
-    /// the accept deadline.
+    /// Returns an iterator over connections. It ends when the listener is closed, for every thread that iterates. It
+    /// yields sockets, not results: no client can end it. [`closed`](Self::closed) returns why it ended. It ignores the
+    /// accept deadline.
     ///
     /// ```
     /// use std::io::Write;
@@ -182,13 +188,14 @@ impl Listener {
         Some(self.inner.local_address())
     }
 
-    /// Returns the number of accepted sockets that are opening, open or closing.
+    /// Returns the number of accepted sockets that are opening, open or closing. Zero in a forked child.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
         self.inner.registry().open_sockets()
     }
 
     /// Returns counts of its sockets, for metrics. The call asks every live socket, so its time grows with their number.
+    /// In a forked child every count is zero.
     #[must_use]
     #[doc(alias("metrics"))]
     pub fn stats(&self) -> ListenerStats {
@@ -201,8 +208,11 @@ impl Listener {
     /// [`backlog`](ListenOptions::backlog). After them, `accept` fails with [`Closed`](crate::ErrorKind::Closed), also for
     /// threads that are blocked in it. If [`max_open_sockets`](ListenOptions::max_open_sockets) is reached, they wait for
     /// slots, for at most the [`close_timeout`](crate::SocketOptions::close_timeout) of the socket options, and are then
-    /// reset. With [`AcceptWhen::Opened`](crate::AcceptWhen::Opened), handshakes that have begun may finish. Accepted
-    /// sockets live on. A second call has no effect.
+    /// reset. Accepted sockets live on. A second call has no effect.
+    ///
+    /// With [`AcceptWhen::Opened`](crate::AcceptWhen::Opened), connections whose handshake has begun are returned if it
+    /// succeeds. The handshakes of the connections that are complete begin at once, all of them:
+    /// [`max_pending`](ListenOptions::max_pending) does not limit their number here.
     ///
     /// A client whose TCP handshake completes at the very end is reset, which no system can avoid. To restart without
     /// loss, share the port ([`reuse_port`](ListenOptions::reuse_port)), or [adopt](Self::adopt) a listener that outlives
@@ -216,7 +226,7 @@ impl Listener {
         self.inner.abort_listening();
     }
 
-    /// Waits until the listener is closed and nothing is left to return.
+    /// Waits until the listener is closed and nothing is left to return. Then its address can be bound again.
     ///
     /// # Errors
     /// The cause, if the system ended the listener. [`InvalidState`](crate::ErrorKind::InvalidState) in a forked child.
@@ -276,7 +286,8 @@ impl Listener {
     ///
     /// # Errors
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions), also if the mode is [`Off`](crate::SecureTransport::Off) or
-    /// the accepted sockets are TLS clients. Nothing changes then.
+    /// the accepted sockets are TLS clients. Nothing changes then. [`InvalidState`](crate::ErrorKind::InvalidState) in a
+    /// forked child.
     pub fn set_server_tls(&self, tls: ServerTlsOptions) -> Result<()> {
         self.inner.set_server_tls(tls)
     }
@@ -285,7 +296,8 @@ impl Listener {
     /// `listenfd`), or one with special options.
     ///
     /// The descriptor becomes non-blocking, also for other processes that share it. Its queue may belong to a successor.
-    /// So [`close`](Self::close) only drops the descriptor, and returns nothing more.
+    /// So [`close`](Self::close) only drops the descriptor. Connections in the queue stay there. With
+    /// [`AcceptWhen::Opened`](crate::AcceptWhen::Opened), those that were taken before are still returned.
     ///
     /// # Errors
     /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions), also for options that apply before binding: `backlog`,

@@ -3,6 +3,8 @@
 mod adopted;
 mod basics;
 mod closing;
+#[cfg(target_os = "linux")]
+mod figures;
 mod limits;
 mod opened;
 mod own;

@@ -309,7 +309,7 @@ fn the_end_of_a_client_leaves_the_other_direction_open() {
     });
 }
 
-/// Whoever has waited for the end can listen there.
+/// A thread that has waited for the end can listen there.
 #[test]
 fn when_closed_returns_the_address_is_free() {
     explore("when closed returns the address is free", || {
@@ -357,7 +357,7 @@ fn the_end_of_a_listener_does_not_miss_what_the_event_loop_accepts() {
                 seen
             });
             let served = serving.join().unwrap();
-            assert!(served == 1 || seen != Some(PeerSaw::Fin), "nobody has served it");
+            assert!(served == 1 || seen != Some(PeerSaw::Fin), "no thread has served it");
             waiting.join().unwrap().unwrap();
             assert_eq!(listener.open_sockets(), 0);
         }

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Fault, Result, TimerKind};
 use crate::machine::AcceptorInput;
 use crate::options::SecureTransport;
 
-/// The number of clients in a row that may be gone or refused before a call checks its limit.
+/// The number of clients of either kind, gone or refused, after which a call checks its limit.
 const MAX_TRIES: u32 = 64;
 
 /// The limits of one accept.

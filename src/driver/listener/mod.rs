@@ -7,7 +7,8 @@
 //! With [`AcceptWhen::Opened`], and while the listener closes, connections are accepted ahead of the callers: by the event
 //! loop, and by the thread that closes. They wait in `ready`, and before that in `opening`.
 //!
-//! The lock has the rank of a socket's state. No socket is dropped, and no command is posted, while it is held.
+//! The lock has the rank of a socket's state. No descriptor is closed, and no command is posted, while it is held: a closed
+//! descriptor wakes listeners that wait for one.
 
 mod accept;
 mod end;

@@ -55,7 +55,7 @@ impl ListenerInner {
                     oldest.requested()
                 ));
                 discard(&oldest);
-                // It may have opened in the meantime, and counts as that.
+                // If it opened in the meantime, it counts as open.
                 let displaced = !oldest.has_opened();
                 state = self.state();
                 state.counters.displaced += u64::from(displaced);

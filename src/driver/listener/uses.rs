@@ -38,7 +38,7 @@ impl SocketUse<'_> {
         self.socket.as_deref().expect("the socket is dropped after the last call on it")
     }
 
-    /// Drops the socket, which may close it. The use goes on.
+    /// Drops the socket, which may close it. The end of the listener still waits.
     pub(super) fn drop_socket(&mut self) {
         self.socket = None;
     }

@@ -27,8 +27,8 @@ impl SocketRegistry {
         }
     }
 
-    /// Closes the listeners, refuses new sockets, closes all existing ones for at most `limit`, and aborts the rest. Returns how many sockets
-    /// had to be reset before their accepted data was handed to the kernel.
+    /// Closes the listeners, refuses new sockets, closes all existing ones for at most `limit`, and aborts the rest.
+    /// Returns how many sockets had to be reset before their accepted data was handed to the kernel.
     pub(crate) fn shutdown(&self, limit: Duration) -> usize {
         let until = WaitLimit::after(limit);
         for listener in self.take_listeners() {

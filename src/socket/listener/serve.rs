@@ -96,8 +96,8 @@ impl Listener {
     /// Accepts on the calling thread, and passes each socket to `handler` on one of at most `threads` threads. Returns
     /// when the listener is closed and every handler has returned.
     ///
-    /// Threads start on demand. A connection is accepted only when a thread is free for it, so a handler should set a
-    /// read timeout or deadline. Each call is a scope: when the handler returns or panics, its socket is closed as by
+    /// Threads start on demand, the first one before a client connects. A connection is accepted only when a thread is
+    /// free for it, so a handler should set a read timeout or deadline. Each call is a scope: when the handler returns or panics, its socket is closed as by
     /// [`Socket::close`], upgraded or not. A panic is reported by the panic hook, logged, and goes no further.
     ///
     /// # Errors

@@ -84,7 +84,7 @@ fn a_fork_during_an_accept_disturbs_it_not() {
     });
 }
 
-/// Whoever forks binds first.
+/// A program that forks has to bind before that.
 #[test]
 fn a_child_cannot_listen_but_adopt() {
     const NAME: &str = "fork::listeners::a_child_cannot_listen_but_adopt";

@@ -233,7 +233,7 @@ fn stats_count_what_happened() {
             return skip("the count of denied clients", "only 127.0.0.1 is local");
         };
         let good = client_of(&listener);
-        // The call that may not wait goes on to the client behind it.
+        // A call that may not wait still tries the client behind it.
         let socket = listener.accept_timeout(Duration::ZERO).expect("a client is there");
         assert_talks(&good, &socket);
         assert_client_reset(denied);

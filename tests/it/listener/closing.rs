@@ -49,7 +49,7 @@ fn closed_waits_until_nothing_is_left_to_return() {
     });
 }
 
-/// Whoever has waited for the end can listen on the same port.
+/// A thread that has waited for the end can listen on the same port.
 #[test]
 fn when_closed_returns_the_address_is_free() {
     let ends: [fn(&Listener); 3] = [Listener::close, Listener::abort, |listener| {
@@ -262,47 +262,55 @@ impl Seen {
 /// returned is dropped.
 #[test]
 fn close_under_a_flood_of_connects_loses_no_client() {
-    const ROUNDS: usize = 100;
     with_limit(3 * WATCHDOG, || {
-        let [mut served, mut reset, mut halfway, mut refused, mut connects] = [0; 5];
-        let begun = Instant::now();
-        for _ in 0..ROUNDS {
-            let listener = local();
-            let address = address_of(&listener);
-            let seen = Seen::default();
-            let (stop, accepted) = (AtomicBool::new(false), AtomicUsize::new(0));
-            thread::scope(|scope| {
-                for _ in 0..2 {
-                    scope.spawn(|| serve_all(&listener, &accepted));
-                }
-                for _ in 0..4 {
-                    scope.spawn(|| {
-                        while !stop.load(Ordering::Relaxed) {
-                            seen.run_client(address);
-                        }
-                    });
-                }
-                while accepted.load(Ordering::Relaxed) < 100 {
-                    thread::yield_now();
-                }
-                listener.close();
-                stop.store(true, Ordering::Relaxed);
-            });
-            let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-            assert_eq!(count(&seen.lost), 0, "no client sees anything else");
-            assert_eq!(count(&seen.served), count(&accepted), "every accepted client is served");
-            assert!(count(&seen.reset) <= 1, "{} clients were reset", count(&seen.reset));
-            served += count(&seen.served);
-            reset += count(&seen.reset);
-            halfway += count(&seen.halfway);
-            refused += count(&seen.refused);
-            connects += count(&seen.served) + count(&seen.reset);
-        }
-        let rate = connects as f64 / begun.elapsed().as_secs_f64();
-        println!(
-            "{rate:.0} connects/s: {served} served, {reset} reset, {halfway} halfway, {refused} refused"
-        );
+        flood(100, 100);
     });
+}
+
+/// Closes a listener `rounds` times while clients connect, each time when at least `accepted` of them are accepted.
+/// Returns the number of connects per second until then.
+pub(super) fn flood(rounds: usize, before_close: usize) -> f64 {
+    let [mut served, mut reset, mut halfway, mut refused, mut connects] = [0; 5];
+    let mut listened = Duration::ZERO;
+    for _ in 0..rounds {
+        let listener = local();
+        let address = address_of(&listener);
+        let seen = Seen::default();
+        let (stop, accepted) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        thread::scope(|scope| {
+            let begun = Instant::now();
+            for _ in 0..2 {
+                scope.spawn(|| serve_all(&listener, &accepted));
+            }
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        seen.run_client(address);
+                    }
+                });
+            }
+            while count(&accepted) < before_close {
+                thread::sleep(ms(1));
+            }
+            connects += count(&accepted);
+            listened += begun.elapsed();
+            listener.close();
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(count(&seen.lost), 0, "no client sees anything else");
+        assert_eq!(count(&seen.served), count(&accepted), "every accepted client is served");
+        assert!(count(&seen.reset) <= 1, "{} clients were reset", count(&seen.reset));
+        served += count(&seen.served);
+        reset += count(&seen.reset);
+        halfway += count(&seen.halfway);
+        refused += count(&seen.refused);
+    }
+    let rate = connects as f64 / listened.as_secs_f64();
+    println!(
+        "{rate:.0} connects/s, {rounds} closes: {served} served, {reset} reset, {halfway} halfway, {refused} refused"
+    );
+    rate
 }
 
 /// Serves each client one byte.
@@ -350,7 +358,7 @@ fn accept_and_close_do_not_drift() {
 
 /// Warms up, and checks that descriptors, threads and memory stay as they are then.
 #[cfg(target_os = "linux")]
-fn drift(warm_up: usize, count: usize, most: usize) {
+pub(super) fn drift(warm_up: usize, count: usize, most: usize) {
     use crate::support::process::{own_memory, settled_descriptors, threads};
     cycles(&local(), warm_up);
     let before = (settled_descriptors(), threads(), own_memory());
@@ -382,14 +390,4 @@ fn cycles(listener: &Listener, cycles: usize) {
     });
     assert_eq!(listener.stats().accepted, cycles as u64);
     assert_eq!(listener.open_sockets(), 0);
-}
-
-/// The deep tier: `cargo test --release --test it -- --ignored a_million`.
-#[cfg(target_os = "linux")]
-#[test]
-#[ignore = "takes minutes"]
-fn a_million_accepts_and_closes_do_not_drift() {
-    use crate::support::subprocess::in_subprocess;
-    const NAME: &str = "listener::closing::a_million_accepts_and_closes_do_not_drift";
-    in_subprocess(NAME, Duration::from_secs(1800), || drift(20_000, 1_000_000, 8 << 20));
 }

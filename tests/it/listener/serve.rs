@@ -139,7 +139,7 @@ fn a_handler_may_close_the_listener() {
     });
 }
 
-/// Without a thread, no client is taken. It is there for whoever accepts next.
+/// Without a thread, no client is taken. The next accept returns it.
 #[cfg(target_os = "linux")]
 #[test]
 fn without_threads_serve_fails_and_takes_no_client() {
@@ -152,7 +152,7 @@ fn without_threads_serve_fails_and_takes_no_client() {
         let before = getrlimit(Resource::As);
         // The stack of a thread takes 2 MiB.
         let current = Some(crate::support::process::address_space() as u64 + (1 << 20));
-        setrlimit(Resource::As, Rlimit { current, ..before.clone() }).expect("it may be lowered");
+        setrlimit(Resource::As, Rlimit { current, ..before }).expect("it may be lowered");
         let served = listener.serve(4, |_| unreachable!("there is no thread"));
         setrlimit(Resource::As, before).expect("it may be raised again");
         assert_fails(served, ErrorKind::Io);

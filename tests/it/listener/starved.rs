@@ -13,38 +13,40 @@ const LONG: Duration = Duration::from_secs(60);
 #[test]
 fn ten_seconds_without_descriptors() {
     const NAME: &str = "listener::starved::ten_seconds_without_descriptors";
-    in_subprocess(NAME, LONG, || {
-        let listener = local();
-        // Its descriptor is what becomes free.
-        let held_client = client_of(&listener);
-        let held = accept(&listener);
-        let clients: Vec<_> = (0..3).map(|_| client_of(&listener)).collect();
-        let acceptor = listener.clone();
-        settled_descriptors();
-        let taken = take_all_descriptors();
-        let accepting = spawn_call(move || acceptor.accept());
-        eventually(PROMPT, "it runs out of descriptors", || listener.stats().starved > 0);
-        let (before, used) = (listener.stats().starved, processor_time());
-        std::thread::sleep(Duration::from_secs(10));
-        let (tries, used) = (listener.stats().starved - before, processor_time() - used);
-        println!("{tries} tries and {used:?} of a processor in 10 s");
-        // Each counted try is two accepts: one before and one after lingering connections are closed.
-        assert!(2 * tries <= 200, "{tries} tries");
-        assert!(used <= ms(100), "{used:?} of a processor");
-        assert!(accepting.is_running(), "it is no error");
-        assert_talks(&held_client, &held);
-        let begun = Instant::now();
-        held.abort();
-        let socket = accepting.join_within(PROMPT).expect("a descriptor is free");
-        let took = begun.elapsed();
-        println!("accepted {took:?} after a close");
-        assert!(took < ms(50), "{took:?}");
-        assert_talks(&clients[0], &socket);
-        drop(taken);
-        for client in &clients[1..] {
-            assert_talks(client, &accept(&listener));
-        }
-    });
+    in_subprocess(NAME, LONG, run_out_of_descriptors);
+}
+
+pub(super) fn run_out_of_descriptors() {
+    let listener = local();
+    // Its descriptor is what becomes free.
+    let held_client = client_of(&listener);
+    let held = accept(&listener);
+    let clients: Vec<_> = (0..3).map(|_| client_of(&listener)).collect();
+    let acceptor = listener.clone();
+    settled_descriptors();
+    let taken = take_all_descriptors();
+    let accepting = spawn_call(move || acceptor.accept());
+    eventually(PROMPT, "it runs out of descriptors", || listener.stats().starved > 0);
+    let (before, used) = (listener.stats().starved, processor_time());
+    std::thread::sleep(Duration::from_secs(10));
+    let (tries, used) = (listener.stats().starved - before, processor_time() - used);
+    println!("{tries} tries and {used:?} of a processor in 10 s");
+    // Each counted try is two accepts: one before and one after lingering connections are closed.
+    assert!(2 * tries <= 200, "{tries} tries");
+    assert!(used <= ms(100), "{used:?} of a processor");
+    assert!(accepting.is_running(), "it is no error");
+    assert_talks(&held_client, &held);
+    let begun = Instant::now();
+    held.abort();
+    let socket = accepting.join_within(PROMPT).expect("a descriptor is free");
+    let took = begun.elapsed();
+    println!("accepted {took:?} after a close");
+    assert!(took < ms(50), "{took:?}");
+    assert_talks(&clients[0], &socket);
+    drop(taken);
+    for client in &clients[1..] {
+        assert_talks(client, &accept(&listener));
+    }
 }
 
 /// The descriptor of a listener counts too.

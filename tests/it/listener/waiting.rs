@@ -150,28 +150,34 @@ fn many_threads_accept_each_client_once() {
 #[test]
 fn close_ends_64_blocked_accepts() {
     with_watchdog(|| {
-        let listener = local();
-        let calls: Vec<_> = (0..64)
-            .map(|_| {
-                let listener = listener.clone();
-                spawn_blocked(move || (listener.accept().map(drop), Instant::now()))
-            })
-            .collect();
-        let closed_at = Instant::now();
-        listener.close();
-        let mut delays: Vec<_> = calls
-            .into_iter()
-            .map(|call| {
-                let (result, ended_at) = call.join_within(PROMPT);
-                assert_fails(result, ErrorKind::Closed);
-                ended_at - closed_at
-            })
-            .collect();
-        delays.sort();
+        let delays = delays_of_a_close(64);
         println!("close ended 64 accepts within {:?} (median), {:?} (all)", delays[32], delays[63]);
-        // A quiet machine needs 100 us, which the benchmark checks.
+        // A quiet machine needs less than 100 us, which `figures` checks.
         assert!(delays[32] < ms(100) && delays[63] < PROMPT, "{delays:?}");
     });
+}
+
+/// Returns the times between a close and the end of each of `count` blocked accepts, in ascending order.
+pub(super) fn delays_of_a_close(count: usize) -> Vec<Duration> {
+    let listener = local();
+    let calls: Vec<_> = (0..count)
+        .map(|_| {
+            let listener = listener.clone();
+            spawn_blocked(move || (listener.accept().map(drop), Instant::now()))
+        })
+        .collect();
+    let closed_at = Instant::now();
+    listener.close();
+    let mut delays: Vec<_> = calls
+        .into_iter()
+        .map(|call| {
+            let (result, ended_at) = call.join_within(PROMPT);
+            assert_fails(result, ErrorKind::Closed);
+            ended_at - closed_at
+        })
+        .collect();
+    delays.sort();
+    delays
 }
 
 #[test]
@@ -289,10 +295,13 @@ fn idle_accepts_use_no_processor_time() {
         let silent = super::local_with(opening);
         let _silent_client = client_of(&silent);
         calls.push(spawn_blocked(move || silent.accept().map(drop)));
-        thread::sleep(ms(500));
-        let before = processor_time();
-        thread::sleep(ms(2_000));
-        let used = processor_time() - before;
+        // On a busy machine the first of these may see the calls begin. A spin would show in each.
+        let mut used = Duration::MAX;
+        for _ in 0..3 {
+            let before = processor_time();
+            thread::sleep(ms(2_000));
+            used = used.min(processor_time() - before);
+        }
         println!("{} idle accepts used {used:?} of a processor in 2 s", calls.len());
         assert!(used <= ms(20), "{used:?}");
         assert!(calls.iter().all(|call| call.is_running()));

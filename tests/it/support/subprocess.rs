@@ -103,6 +103,8 @@ impl TestProcess {
             status.success() && output.contains(DONE),
             "{name} in its own process: {status}\n{output}\n{stderr}"
         );
+        // Such as measurements.
+        println!("{output}");
     }
 }
 
