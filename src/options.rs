@@ -104,19 +104,20 @@ impl SocketOptions {
     /// # let key = rcgen::KeyPair::generate()?;
     /// # let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
     /// # let (chain, key) = (certificate.pem(), key.serialize_pem());
-    /// use sockeye::{Connector, Identity, SecureTransport, ServerTlsOptions, SocketOptions, TlsOptions};
+    /// # use sockeye::TlsOptions;
+    /// use sockeye::{Identity, ListenOptions, SecureTransport, ServerTlsOptions, SocketOptions, listen_with};
     ///
     /// let tls = ServerTlsOptions::new(Identity::from_pem(&chain, &key)?);
     /// let options = SocketOptions::new().secure_transport(SecureTransport::On).server_tls(tls);
     ///
-    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// # let address = listener.local_addr()?;
+    /// let listener = listen_with("127.0.0.1:0", ListenOptions::new().socket(options))?;
+    /// # let address = listener.local_address().unwrap();
     /// # let client = SocketOptions::new()
     /// #     .secure_transport(SecureTransport::On)
     /// #     .tls(TlsOptions::new().add_root_pem(&chain)?.server_name("localhost"));
     /// # let client = sockeye::connect_with(address, client)?;
     /// # let client = std::thread::spawn(move || client.opened().map(|_| client));
-    /// let socket = Connector::global().adopt(listener.accept()?.0, options)?;
+    /// let socket = listener.accept()?;
     /// assert_eq!(socket.opened()?.server_name(), Some("localhost"));
     /// # client.join().unwrap()?.close()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
