@@ -62,10 +62,10 @@
 //!     socket.reader().read_to_string(&mut reply)?; // until the server closes
 //!     Ok(reply)
 //! }
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address = listener.local_addr()?.to_string();
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let address = listener.local_address().unwrap().to_string();
 //! # let peer = std::thread::spawn(move || -> io::Result<String> {
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut stream = listener.accept()?;
 //! #     let mut asked = String::new();
 //! #     stream.read_to_string(&mut asked)?;
 //! #     stream.write_all(b"iWelcome\r\n.\r\n")?;

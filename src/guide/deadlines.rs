@@ -30,11 +30,11 @@
 //! use std::thread;
 //! use std::time::Instant;
 //!
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let port = listener.local_addr()?.port();
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let port = listener.local_address().unwrap().port();
 //! # let peer = thread::spawn(move || -> io::Result<()> {
-//! #     let (mut stream, _) = listener.accept()?;
-//! #     io::copy(&mut stream.try_clone()?, &mut stream)?;
+//! #     let mut stream = listener.accept()?;
+//! #     io::copy(&mut stream.clone(), &mut stream)?;
 //! #     Ok(())
 //! # });
 //! let socket = sockeye::connect(("127.0.0.1", port))?; // an echo server

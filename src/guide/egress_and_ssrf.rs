@@ -150,10 +150,10 @@
 //! use std::time::Duration;
 //! use sockeye::Connector;
 //!
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address = listener.local_addr()?;
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let address = listener.local_address().unwrap();
 //! # let peer = std::thread::spawn(move || -> std::io::Result<String> {
-//! #     std::io::read_to_string(listener.accept()?.0)
+//! #     std::io::read_to_string(listener.accept()?)
 //! # });
 //! let connector = Connector::builder().build()?;
 //! connector.connect(address)?.writer().write_all(b"goodbye")?;

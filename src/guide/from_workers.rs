@@ -77,10 +77,10 @@
 //!     writer.close()?;
 //!     Ok(socket.reader()) // this handle keeps the connection open
 //! }
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let peer = SocketAddress::from(listener.local_addr()?);
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let peer = SocketAddress::from(listener.local_address().unwrap());
 //! # let serving = std::thread::spawn(move || -> io::Result<String> {
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut stream = listener.accept()?;
 //! #     let mut asked = String::new();
 //! #     stream.read_to_string(&mut asked)?;
 //! #     stream.write_all(b"iWelcome\r\n.\r\n")?;
@@ -148,10 +148,10 @@
 //! #     .with_no_client_auth()
 //! #     .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into()?)?;
 //! # let trusted = sockeye::TlsOptions::new().add_root_pem(certificate.pem())?.only_added_roots();
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address = listener.local_addr()?;
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let address = listener.local_address().unwrap();
 //! # let peer = std::thread::spawn(move || -> io::Result<usize> {
-//! #     let (stream, _) = listener.accept()?;
+//! #     let stream = listener.accept()?;
 //! #     let tls = rustls::ServerConnection::new(config.into()).map_err(io::Error::other)?;
 //! #     rustls::StreamOwned::new(tls, stream).read(&mut [0]) // 0 after close_notify
 //! # });
@@ -199,11 +199,11 @@
 //! use std::io::{self, Read, Write};
 //! use std::thread;
 //!
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address = listener.local_addr()?;
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let address = listener.local_address().unwrap();
 //! # let peer = thread::spawn(move || -> io::Result<u64> {
-//! #     let (mut stream, _) = listener.accept()?;
-//! #     io::copy(&mut stream.try_clone()?, &mut stream)
+//! #     let mut stream = listener.accept()?;
+//! #     io::copy(&mut stream.clone(), &mut stream)
 //! # });
 //! # fn show(_: &[u8]) {}
 //! let socket = sockeye::connect(address)?; // such as "irc.example.com:6667"
@@ -247,10 +247,10 @@
 //! #     .with_no_client_auth()
 //! #     .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into()?)?;
 //! # let trusted = sockeye::TlsOptions::new().add_root_pem(certificate.pem())?.only_added_roots();
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address = listener.local_addr()?;
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let address = listener.local_address().unwrap();
 //! # let peer = std::thread::spawn(move || -> io::Result<()> {
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut stream = listener.accept()?;
 //! #     let mut request = [0; 8];
 //! #     stream.read_exact(&mut request)?;
 //! #     assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47]);
@@ -340,17 +340,17 @@
 //!     socket.reader().read_to_string(&mut answer)?;
 //!     Ok(answer)
 //! }
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let server = SocketAddress::from(listener.local_addr()?);
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let server = SocketAddress::from(listener.local_address().unwrap());
 //! # let peer = std::thread::spawn(move || -> io::Result<String> {
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut stream = listener.accept()?;
 //! #     let mut asked = String::new();
 //! #     stream.read_to_string(&mut asked)?;
 //! #     stream.write_all(b"HTTP/1.0 204 No Content\r\n\r\n")?;
 //! #     drop(stream);
-//! #     // The kernel resets the second one, because data is unread.
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut stream = listener.accept()?;
 //! #     stream.read_exact(&mut [0])?;
+//! #     stream.abort();
 //! #     Ok(asked)
 //! # });
 //! # assert_eq!(fetch(&server), (200, "HTTP/1.0 204 No Content\r\n\r\n".to_owned()));
@@ -380,8 +380,8 @@
 //! use std::io::Read;
 //! use sockeye::{Error, ErrorKind, connect};
 //!
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address = listener.local_addr()?;
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let address = listener.local_address().unwrap();
 //! let socket = connect(address)?; // such as ("my-url.com", 70)
 //! let mut reader = socket.reader();
 //! socket.close()?;

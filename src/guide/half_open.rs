@@ -17,14 +17,14 @@
 //! use std::io::{Error, Read, Write};
 //! use sockeye::{ErrorKind, SocketOptions, connect_with};
 //!
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let port = listener.local_addr()?.port();
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let port = listener.local_address().unwrap().port();
 //! # let peer = std::thread::spawn(move || -> std::io::Result<String> {
 //! #     let mut heard = String::new();
 //! #     for _ in 0..2 {
-//! #         let (mut stream, _) = listener.accept()?;
+//! #         let mut stream = listener.accept()?;
 //! #         stream.write_all(b"bye")?;
-//! #         stream.shutdown(std::net::Shutdown::Write)?;
+//! #         stream.writer().close()?;
 //! #         stream.read_to_string(&mut heard)?;
 //! #     }
 //! #     Ok(heard)

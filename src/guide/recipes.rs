@@ -44,12 +44,12 @@
 //!     }
 //! }
 //! # use std::io::{Read, Write};
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let server = SocketAddress::from(listener.local_addr()?);
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let server = SocketAddress::from(listener.local_address().unwrap());
 //! # let peer = std::thread::spawn(move || -> std::io::Result<()> {
-//! #     let (mut stream, _) = listener.accept()?;
-//! #     std::io::copy(&mut stream.try_clone()?, &mut stream)?;
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut stream = listener.accept()?;
+//! #     std::io::copy(&mut stream.clone(), &mut stream)?;
+//! #     let mut stream = listener.accept()?;
 //! #     stream.write_all(b"unasked")?;
 //! #     stream.read(&mut [0])?;
 //! #     Ok(())
@@ -171,11 +171,11 @@
 //!     }
 //!     Ok(reply)
 //! }
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let server = SocketAddress::from(listener.local_addr()?);
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let server = SocketAddress::from(listener.local_address().unwrap());
 //! # std::thread::spawn(move || -> io::Result<()> {
-//! #     io::copy(&mut listener.accept()?.0, &mut io::sink())?;
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     io::copy(&mut listener.accept()?, &mut io::sink())?;
+//! #     let mut stream = listener.accept()?;
 //! #     while stream.write_all(b".").is_ok() {
 //! #         std::thread::sleep(Duration::from_millis(10));
 //! #     }
@@ -238,8 +238,8 @@
 //!     stop.store(true, Ordering::SeqCst);
 //!     socket.set_read_deadline(Some(Instant::now())); // set after the flag
 //! }
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let server = listener.local_addr()?;
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let server = listener.local_address().unwrap();
 //!
 //! let socket = sockeye::connect(server)?;
 //! let flag = Arc::new(AtomicBool::new(false));
@@ -285,10 +285,10 @@
 //! #     .with_no_client_auth()
 //! #     .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into()?)?;
 //! # let trusted = sockeye::TlsOptions::new().add_root_pem(certificate.pem())?.only_added_roots();
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let server = listener.local_addr()?;
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let server = listener.local_address().unwrap();
 //! # let peer = std::thread::spawn(move || -> io::Result<()> {
-//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut stream = listener.accept()?;
 //! #     stream.write_all(b"+OK ready\r\n")?;
 //! #     stream.read_exact(&mut [0; 6])?;
 //! #     stream.write_all(b"+OK begin TLS\r\n")?;
@@ -397,8 +397,8 @@
 //!     Ok(time)
 //! }
 //! # use sockeye::ErrorKind;
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let open = SocketAddress::from(listener.local_addr()?);
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let open = SocketAddress::from(listener.local_address().unwrap());
 //! # std::thread::spawn(move || listener.incoming().for_each(drop));
 //! # let unused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
 //! # unused.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;

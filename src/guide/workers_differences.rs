@@ -98,11 +98,11 @@
 //!         io::read_to_string(socket)
 //!     })
 //! }
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address = listener.local_addr()?.to_string();
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let address = listener.local_address().unwrap().to_string();
 //! # let peer = std::thread::spawn(move || -> io::Result<()> {
-//! #     let (mut stream, _) = listener.accept()?;
-//! #     io::copy(&mut stream.try_clone()?, &mut io::sink())?;
+//! #     let mut stream = listener.accept()?;
+//! #     io::copy(&mut stream.clone(), &mut io::sink())?;
 //! #     stream.write_all(b"iWelcome\r\n.\r\n")
 //! # });
 //! # assert_eq!(handler(Connector::global(), &address)?, "iWelcome\r\n.\r\n");

@@ -29,10 +29,10 @@
 //!     }
 //!     (sent, Ok(()))
 //! }
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let port = listener.local_addr()?.port();
+//! # let listener = sockeye::listen("127.0.0.1:0")?;
+//! # let port = listener.local_address().unwrap().port();
 //! # let socket = sockeye::connect(("127.0.0.1", port))?;
-//! # let (mut stream, _) = listener.accept()?;
+//! # let mut stream = listener.accept()?;
 //! # let bytes = vec![b'x'; 32 * 1024 * 1024];
 //! # socket.set_write_timeout(Some(std::time::Duration::from_millis(10)))?;
 //! # let (sent, result) = send(&socket.writer(), &bytes);
