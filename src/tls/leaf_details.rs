@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
 use super::calendar::days_from_civil;
-use super::der::{OBJECT_IDENTIFIER, Reader, SEQUENCE, behind_serial_number};
+use super::der::{OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, behind_serial_number};
 use super::hello::normalize_server_name;
 
 /// The details of a certificate that its owner asks for.
@@ -109,7 +109,6 @@ fn number(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {
 }
 
 const BOOLEAN: u8 = 0x01;
-const OCTET_STRING: u8 = 0x04;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// Explicitly tagged with 3.

@@ -465,6 +465,7 @@ impl fmt::Debug for TlsOptions {
             .field("roots", &trust.roots)
             .field("added_roots", &trust.added_roots.len())
             .field("trusted_only", &trust.only.len())
+            .field("revocation_lists", &trust.crls.len())
             .field("pins", &trust.pins.len())
             .field("verifiers", &trust.verifiers.len())
             .field("replaced_verifier", &set(trust.replacement.is_some()))

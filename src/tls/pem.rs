@@ -9,6 +9,8 @@ use self::sections::{Kind, Section, sections};
 use super::subject_key::SubjectKey;
 use crate::error::{Error, Result};
 
+mod der_kind;
+mod key_fault;
 mod mistaken;
 mod sections;
 
@@ -65,10 +67,10 @@ impl ChainAndKey {
         provider: &CryptoProvider,
         what: &str,
     ) -> Result<CertifiedKey> {
-        let key =
-            provider.key_provider.load_private_key(self.key.clone_key()).map_err(|error| {
-                Error::invalid_options(format!("the private key can't be used: {error}"))
-            })?;
+        let key = provider.key_provider.load_private_key(self.key.clone_key()).map_err(|_| {
+            let fault = key_fault::explain(&self.key);
+            Error::invalid_options(format!("the private key can't be used: {fault}"))
+        })?;
         // Not rustls' own comparison, because it parses no certificates of version 1. The peer decides on them.
         let belongs = |certificate: &CertificateDer<'_>| match key.public_key() {
             Some(public) => {
@@ -229,13 +231,22 @@ mod tests {
         let a = Authority::new("a").pem();
         let begin = "-----BEGIN CERTIFICATE-----";
         for (text, part) in [
-            (a.clone() + &a.replace(begin, "----BEGIN CERTIFICATE-----"), "only 1 are well-formed"),
+            (
+                a.clone() + &a.replace(begin, "----BEGIN CERTIFICATE-----"),
+                "1 of the 2 BEGIN lines of the PEM text is malformed",
+            ),
             (
                 a.clone() + &a.replace(begin, "-----begin certificate-----"),
-                "only 1 are well-formed",
+                "1 of the 2 BEGIN lines of the PEM text is malformed",
             ),
-            (a.clone() + &a.replace(begin, "–––BEGIN CERTIFICATE–––"), "only 1 are well-formed"),
-            (a.replace("-----BEGIN CERTIFICATE", "BEGIN CERTIFICATE"), "only 0 are well-formed"),
+            (
+                a.clone() + &a.replace(begin, "–––BEGIN CERTIFICATE–––"),
+                "1 of the 2 BEGIN lines of the PEM text is malformed",
+            ),
+            (
+                a.replace("-----BEGIN CERTIFICATE", "BEGIN CERTIFICATE"),
+                "the BEGIN line of the PEM text is malformed",
+            ),
             (a.replace("CERTIFICATE-----\nM", "CERTIFICATE\nM"), "the BEGIN line of PEM section 1"),
             (a.clone() + begin, "certificate 2 of the PEM text is broken: its END line is missing"),
             (begin.to_owned() + &a, "certificate 1 of the PEM text is broken: its END line"),
@@ -261,7 +272,7 @@ mod tests {
         let pkcs12 = [0x30, 0x05, 0x02, 0x01, 0x03, 0x05, 0x00].to_vec();
         let pkcs7 = [&[0x30, 0x0b, 0x06, 0x09][..], &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 7, 2]];
         for (text, part) in [
-            (der, "it is DER: convert it with `openssl x509 -inform der"),
+            (der, "it is a certificate in DER: convert it with `openssl x509 -inform der"),
             (utf16.clone(), "it is UTF-16"),
             ([&[0xFF, 0xFE][..], &utf16].concat(), "it is UTF-16"),
             (pkcs12, "it is PKCS #12"),

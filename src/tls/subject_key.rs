@@ -40,10 +40,7 @@ impl<'a> SubjectKey<'a> {
     pub(super) fn rsa_bits(&self) -> Option<usize> {
         (Reader(self.algorithm).expect(OBJECT_IDENTIFIER)? == RSA_ENCRYPTION).then_some(())?;
         let modulus = Reader(Reader(self.key).expect(SEQUENCE)?).expect(INTEGER)?;
-        let leading_zeros = modulus.iter().take_while(|&&byte| byte == 0).count();
-        let digits = &modulus[leading_zeros..];
-        let first = digits.first()?;
-        Some(8 * digits.len() - first.leading_zeros() as usize)
+        bits_of(modulus)
     }
 
     /// Returns the length of an RSA key that is too short for the crypto provider, in bits.
@@ -82,6 +79,14 @@ impl<'a> SubjectKey<'a> {
     }
 }
 
+/// Returns the length of a positive number in bits. `None` for zero.
+pub(super) fn bits_of(number: &[u8]) -> Option<usize> {
+    let leading_zeros = number.iter().take_while(|&&byte| byte == 0).count();
+    let digits = &number[leading_zeros..];
+    let first = digits.first()?;
+    Some(8 * digits.len() - first.leading_zeros() as usize)
+}
+
 /// Returns whether TLS 1.3 forbids the scheme for handshakes (RFC 8446, section 4.2.3).
 fn is_only_for_tls12(scheme: SignatureScheme) -> bool {
     matches!(
@@ -98,4 +103,4 @@ fn is_only_for_tls12(scheme: SignatureScheme) -> bool {
 pub(super) const MIN_RSA_BITS: usize = 2048;
 
 /// rsaEncryption (RFC 8017, appendix A.1).
-const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+pub(super) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

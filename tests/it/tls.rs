@@ -2,6 +2,7 @@
 
 mod binding;
 mod certificates;
+mod corpus;
 mod duplex;
 mod ends;
 mod flood;

@@ -68,7 +68,7 @@ fn debug_shows_the_settings_but_never_the_key() {
     assert_eq!(
         format!("{options:?}"),
         "TlsOptions { server_name: Some(\"a.test\"), alpn: [\"h2\", \"\\\\x00\\\\xff\"], \
-         roots: WebPki, added_roots: 0, trusted_only: 0, pins: 0, verifiers: 0, \
+         roots: WebPki, added_roots: 0, trusted_only: 0, revocation_lists: 0, pins: 0, verifiers: 0, \
          replaced_verifier: \"none\", client_auth: \"set\", accept_any_name: false, \
          accept_invalid_certs: false, key_log_from_env: false, rustls_config: \"none\", \
          require_close_notify: true, .. }"

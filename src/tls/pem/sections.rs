@@ -4,6 +4,7 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::der_kind::DerKind;
 use crate::error::{Error, Result};
 use crate::tls::der;
 
@@ -78,8 +79,18 @@ impl Kind {
         }
     }
 
+    /// Returns the name in messages, with its article.
+    pub(super) fn indefinite(self) -> String {
+        let name = self.name();
+        match self {
+            Kind::Parameters => String::from(name),
+            Kind::EncryptedKey | Kind::OpenSshKey => format!("an {name}"),
+            _ => format!("a {name}"),
+        }
+    }
+
     /// Returns the name in messages.
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Kind::Certificate => "certificate",
             Kind::Pkcs8 | Kind::Pkcs1 | Kind::Sec1 => "private key",
@@ -131,10 +142,14 @@ pub(super) fn sections(text: &[u8]) -> Result<Vec<Section>> {
     // A line that only looks like the start of a section would otherwise be passed over.
     let starts = count_starts(text);
     if starts > found.len() {
-        let (all, read) = (starts, found.len());
+        let malformed = starts - found.len();
+        let lines = match (malformed, starts) {
+            (_, 1) => String::from("the BEGIN line of the PEM text is"),
+            (1, all) => format!("1 of the {all} BEGIN lines of the PEM text is"),
+            (_, all) => format!("{malformed} of the {all} BEGIN lines of the PEM text are"),
+        };
         return Err(Error::invalid_options(format!(
-            "the PEM text has {all} BEGIN lines, but only {read} are well-formed: each needs five hyphens on both \
-             sides and capital letters"
+            "{lines} malformed: it takes five hyphens on both sides and capital letters"
         )));
     }
     Ok(found)
@@ -172,7 +187,12 @@ fn decode(kind: Kind, body: &[u8]) -> std::result::Result<(Kind, Vec<u8>), &'sta
     let mut clean = b"-----BEGIN CERTIFICATE-----\n".to_vec();
     clean.extend(base64.iter().filter(|byte| !byte.is_ascii_whitespace()));
     clean.extend(b"\n-----END CERTIFICATE-----\n");
-    let decoded = CertificateDer::from_pem_slice(&clean).map_err(|_| "its base64 is malformed")?;
+    let decoded = CertificateDer::from_pem_slice(&clean).map_err(|_| {
+        match find(base64, br"\n").is_some() {
+            true => r"its line ends are written as \n: replace each by a line end",
+            false => "its base64 is malformed",
+        }
+    })?;
     let mut content = decoded.to_vec();
     if content.is_empty() {
         return Err("it is empty");
@@ -181,6 +201,19 @@ fn decode(kind: Kind, body: &[u8]) -> std::result::Result<(Kind, Vec<u8>), &'sta
         // A trusted certificate of OpenSSL carries its settings behind the certificate.
         let length = der::encoded_length(&content).ok_or("it is not well-formed")?;
         content.truncate(length);
+        // Some tools label everything a certificate.
+        match DerKind::of(&content) {
+            DerKind::CertificateRequest => {
+                return Err("it is a certificate request, which a CA has yet to sign");
+            }
+            DerKind::PrivateKey | DerKind::EncryptedKey => return Err("it is a private key"),
+            DerKind::PublicKey => return Err("it is a public key"),
+            DerKind::RevocationList => return Err("it is a revocation list"),
+            DerKind::Pkcs7 => return Err("it is PKCS #7"),
+            DerKind::Pkcs12 => return Err("it is PKCS #12"),
+            // Its caller says what is wrong.
+            DerKind::Certificate | DerKind::Other => {}
+        }
     }
     Ok((kind, content))
 }
