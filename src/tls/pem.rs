@@ -106,7 +106,7 @@ pub(super) fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationL
 }
 
 /// Parses all certificates of the text. Keys, revocation lists and parameters may be beside them.
-fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let sections = sections(text)?;
     if sections.iter().any(|section| section.kind == Kind::Pkcs7) {
         return Err(Error::invalid_options(mistaken::PKCS7));
@@ -116,6 +116,21 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     }
     let found = sections.into_iter().filter(|section| section.kind == Kind::Certificate);
     Ok(found.map(|section| CertificateDer::from(section.content)).collect())
+}
+
+/// Returns whether the text seems to have a certificate, well-formed or not.
+#[cfg(any(feature = "native-roots", feature = "platform-verifier"))]
+pub(super) fn mentions_certificate(text: &[u8]) -> bool {
+    const LONGEST_LABEL: usize = 24;
+    let contains = |text: &[u8], word: &[u8]| {
+        text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+    };
+    let begin = b"BEGIN ";
+    let places = text.windows(begin.len()).enumerate();
+    places.filter(|(_, window)| window.eq_ignore_ascii_case(begin)).any(|(place, _)| {
+        let label = &text[place..text.len().min(place + begin.len() + LONGEST_LABEL)];
+        contains(label, b"CERTIFICATE") && !contains(label, b"REQUEST")
+    })
 }
 
 /// Parses the one private key of the text. The errors quote nothing of the text, because it is a secret.

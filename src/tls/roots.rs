@@ -21,7 +21,7 @@ pub enum Roots {
     /// system's store that cannot be read are logged, and the rest is used.
     ///
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) when the options are used, if a file or directory that the
-    /// environment names cannot be read, or if there is no root at all.
+    /// environment names cannot be read, or if there is no root at all. The message names the variable and the path.
     #[cfg(feature = "native-roots")]
     Native,
     /// The system's own verifier, with the administrator's settings, and with revocation where the system checks it.
