@@ -16,3 +16,4 @@ mod serving_starttls;
 #[cfg(target_os = "linux")]
 mod sessions;
 mod starttls;
+mod verifiers;
