@@ -5,6 +5,7 @@
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::TrustAnchor;
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
 
 use super::der::{BIT_STRING, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, behind_serial_number};
@@ -13,7 +14,7 @@ use super::info::TlsVersion;
 /// The SubjectPublicKeyInfo of a certificate (RFC 5280, section 4.1.2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SubjectKey<'a> {
-    /// The whole structure in DER.
+    /// The whole structure in DER. Empty for a root.
     pub(super) encoded: &'a [u8],
     /// The content of the AlgorithmIdentifier.
     algorithm: &'a [u8],
@@ -28,8 +29,20 @@ impl<'a> SubjectKey<'a> {
             inner.expect(SEQUENCE)?;
         }
         let before = inner.0;
-        let mut info = Reader(inner.expect(SEQUENCE)?);
+        let info = inner.expect(SEQUENCE)?;
         let encoded = &before[..before.len() - inner.0.len()];
+        SubjectKey::of_info(encoded, info)
+    }
+
+    /// Reads the key of a root.
+    pub(super) fn of_root(root: &'a TrustAnchor<'_>) -> Option<Self> {
+        // webpki strips the tag and the length.
+        SubjectKey::of_info(&[], root.subject_public_key_info.as_ref())
+    }
+
+    /// Reads the content of a SubjectPublicKeyInfo.
+    fn of_info(encoded: &'a [u8], content: &'a [u8]) -> Option<Self> {
+        let mut info = Reader(content);
         let algorithm = info.expect(SEQUENCE)?;
         // The first byte counts the unused bits of the last one. Keys are whole bytes.
         let (&0, key) = info.expect(BIT_STRING)?.split_first()? else { return None };

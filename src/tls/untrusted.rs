@@ -120,7 +120,7 @@ pub(super) fn explain_untrusted(
     let reason = match &error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => diagnose(leaf, others),
         Error::InvalidCertificate(CertificateError::BadSignature) => {
-            short_issuer_key(others).or_else(|| other_key(leaf, others, roots))
+            short_issuer_key(others).or_else(|| unfit_root(leaf, others, roots))
         }
         // webpki checks this first, so most self-signed certificates end here: `openssl req -x509` marks
         // them as an authority's. If the certificate is a trusted root, the mark itself is the fault.
@@ -191,16 +191,21 @@ fn short_issuer_key(others: &[CertificateDer<'_>]) -> Option<UntrustedReason> {
 }
 
 /// Finds a certificate of the peer whose issuer has the name of a trusted root. Its signature is the one that did not
-/// match.
-fn other_key(
+/// match, or that the root's key is too short for.
+fn unfit_root(
     leaf: &CertificateDer<'_>,
     others: &[CertificateDer<'_>],
     roots: &RootCertStore,
 ) -> Option<UntrustedReason> {
     std::iter::once(leaf).chain(others).find_map(|certificate| {
-        let issuer = CertificateNames::of(certificate)?.issuer;
-        let issuer = is_root(issuer, roots).then(|| name_in_message(issuer))?;
-        Some(UntrustedReason::OtherKey { issuer })
+        let names = CertificateNames::of(certificate)?;
+        let root = roots.roots.iter().find(|root| root.subject.as_ref() == names.issuer)?;
+        let issuer = name_in_message(names.issuer);
+        let is_own = certificate == leaf && names.is_self_issued();
+        Some(match SubjectKey::of_root(root).and_then(|key| key.short_rsa_bits()) {
+            Some(bits) => UntrustedReason::ShortKey { bits, issuer: (!is_own).then_some(issuer) },
+            None => UntrustedReason::OtherKey { issuer },
+        })
     })
 }
 

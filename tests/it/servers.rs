@@ -6,8 +6,11 @@
 
 mod certificates;
 mod clients;
+#[cfg(feature = "aws-lc-rs")]
+mod ech;
 mod harness;
 mod nginx;
+mod openssl;
 mod tls;
 
 mod example;
