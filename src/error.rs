@@ -133,7 +133,8 @@ impl Error {
     /// end of an established connection, as [`Socket::closed`](crate::Socket::closed) returns it, has none.
     ///
     /// ```
-    ///     /// use sockeye::{SocketOptions, Step};
+    /// use std::time::Duration;
+    /// use sockeye::{SocketOptions, Step};
     ///
     /// # let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// # let address = silent.local_addr()?;
@@ -154,7 +155,8 @@ impl Error {
     /// Includes the failed step. Steps that were not reached are zero. Excludes the wait for a slot.
     ///
     /// ```
-    ///     /// use sockeye::{SocketOptions, Step};
+    /// use std::time::Duration;
+    /// use sockeye::{SocketOptions, Step};
     ///
     /// # let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// # let address = silent.local_addr()?;

@@ -64,6 +64,8 @@ pub(super) struct Session {
     flood: FloodGuard,
     /// Whether the connection holds decrypted data.
     has_plaintext: bool,
+    /// Whether a message was queued that rustls does not know to be sent. rustls encrypts nothing before that.
+    unfinished_message: bool,
     close_notify: CloseNotify,
     /// Whether a receive was deferred until the current transmit is done.
     recv_deferred: bool,
@@ -170,6 +172,7 @@ impl Session {
             peer_state: PeerState::Handshaking,
             flood: FloodGuard::default(),
             has_plaintext: false,
+            unfinished_message: false,
             close_notify: CloseNotify::No,
             recv_deferred: false,
             hello: None,

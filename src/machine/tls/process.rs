@@ -87,6 +87,7 @@ impl Session {
             send_queue: &mut self.send_queue,
             leftover: &mut self.leftover,
             flood: &mut self.flood,
+            unfinished_message: &mut self.unfinished_message,
             silent,
             handshaking: matches!(self.peer_state, PeerState::Handshaking),
             role: self.terms.role,
@@ -138,7 +139,7 @@ impl Session {
         self.has_plaintext = false;
         // Usually the input is exhausted.
         let idle = matches!(self.peer_state, PeerState::Established) && self.recv_queue.len() == 0;
-        if !idle {
+        if !idle || self.unfinished_message {
             self.process();
         }
         moved
@@ -174,6 +175,7 @@ struct Part<'a> {
     send_queue: &'a mut SendQueue,
     leftover: &'a mut Leftover,
     flood: &'a mut FloodGuard,
+    unfinished_message: &'a mut bool,
     silent: bool,
     handshaking: bool,
     role: Role,
@@ -219,10 +221,12 @@ impl Part<'_> {
             }
             Ok(ConnectionState::EncodeTlsData(mut message)) => {
                 append_message(self.send_queue, self.silent, |room| message.encode(room));
+                *self.unfinished_message = true;
                 progress.more = true;
             }
             Ok(ConnectionState::TransmitTlsData(transmitted)) => {
                 transmitted.done();
+                *self.unfinished_message = false;
                 progress.more = true;
             }
             // rustls answers a key update with the next data that this side sends, once (RFC 8446, section 4.6.3).

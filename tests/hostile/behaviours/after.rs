@@ -115,6 +115,18 @@ fn renegotiation() -> Vec<Behaviour> {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
         Behaviour::after_data(
+            "a HelloRequest and data at once",
+            Tls12,
+            1,
+            Outcome::Fails(TimedOut),
+            |server| {
+                server.cork();
+                server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])?;
+                server.data(1)?;
+                server.uncork()
+            },
+        ),
+        Behaviour::after_data(
             "a HelloRequest after every byte",
             Tls12,
             1,
