@@ -124,8 +124,10 @@ fn no_error_of_a_connection_repeats_itself() {
             let error =
                 Error::from_tls(failure.kind(), failure.message(), failure.source(), requested);
             check_no_repetition(&error);
+            assert_eq!(error.tls_failure(), Some(failure.kind()));
         }
     }
+    assert_eq!(Error::from_fault(Fault::Closed).tls_failure(), None);
 }
 
 #[test]

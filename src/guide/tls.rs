@@ -39,18 +39,19 @@
 //!
 //! - [`add_crl_pem`](crate::TlsOptions::add_crl_pem) adds revocation lists. Every certificate must then be covered by one,
 //!   unless [`revocation`](crate::TlsOptions::revocation) relaxes that.
-//! - [`pin_spki_sha256`](crate::TlsOptions::pin_spki_sha256) demands one of several keys. To learn the hash of a server's
-//!   key, set a wrong pin: the error states it.
+//! - [`pin_spki_sha256`](crate::TlsOptions::pin_spki_sha256) demands one of several keys. The error of a wrong key states
+//!   its hash. An attacker's key has one too, so compare it with what the server's owner says.
 //! - [`add_verifier`](crate::TlsOptions::add_verifier) runs a check of the program. It may block, because it never runs on
 //!   the event loop. It runs once the server has proven that it has the key.
 //!
 //! Relaxations have `danger` in their names. A server whose certificate no authority has signed needs none of them: see
 //! [the certificate of one server](super::recipes#the-certificate-of-one-server).
 //!
-//! If TLS fails, the message says what to do. [`Error::tls_failure`](crate::Error::tls_failure) tells programs which kind
+//! If TLS fails, the message says why, and often what to do. [`Error::tls_failure`](crate::Error::tls_failure) tells programs which kind
 //! of failure it is.
 //!
-//! [`ech_config_list`](crate::TlsOptions::ech_config_list) hides the server name from everyone on the path.
+//! [`ech_config_list`](crate::TlsOptions::ech_config_list) hides the server name in the handshake. The
+//! address and the lookup may still show it.
 //!
 //! # Full duplex
 //!

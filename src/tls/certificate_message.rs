@@ -13,7 +13,7 @@ pub(super) fn explain_certificate(error: &CertificateError, owner: Role) -> Stri
     let owners = owner.name();
     let what = match error {
         CertificateError::UnknownIssuer => "is from an authority that is not trusted",
-        CertificateError::Expired => "has expired",
+        CertificateError::Expired => "has expired, or ends before it begins",
         CertificateError::ExpiredContext { time, not_after } => {
             let (until, now) = (utc(*not_after), utc(*time));
             return format!(
@@ -35,7 +35,8 @@ pub(super) fn explain_certificate(error: &CertificateError, owner: Role) -> Stri
         }
         CertificateError::Revoked => "has been revoked",
         CertificateError::UnknownRevocationStatus => {
-            "may have been revoked: it or an issuer is not covered by any revocation list"
+            "may have been revoked: it or an issuer is not covered by any revocation list. Add the \
+             list of each issuer, or relax the revocation policy"
         }
         CertificateError::ExpiredRevocationList => {
             "may have been revoked: the revocation list has expired"
@@ -48,7 +49,10 @@ pub(super) fn explain_certificate(error: &CertificateError, owner: Role) -> Stri
             );
         }
         CertificateError::InvalidOcspResponse => "has an invalid OCSP response",
-        CertificateError::BadSignature => "does not match a signature by its issuer or its key",
+        // Of the handshake. A signature of the chain has a reason of its own.
+        CertificateError::BadSignature => {
+            return format!("{owners} did not prove that it has the key of its certificate");
+        }
         CertificateError::UnsupportedSignatureAlgorithmContext {
             signature_algorithm_id, ..
         } => match signature_name(signature_algorithm_id) {
@@ -84,7 +88,8 @@ pub(super) fn explain_certificate(error: &CertificateError, owner: Role) -> Stri
             }
             match (is_authority_as_leaf(error.as_ref()), owner) {
                 (true, Role::Server) => {
-                    "is an authority's (CA:TRUE), and so can't be a server's own"
+                    "is an authority's (CA:TRUE), and so can't be a server's own: trust_only_pem \
+                     accepts it"
                 }
                 (true, Role::Client) => {
                     "is an authority's (CA:TRUE), and so can't be a client's own"
@@ -120,23 +125,45 @@ fn explain_name(expected: &ServerName<'_>, presented: &[String]) -> String {
         );
         return message;
     }
+    let names: Vec<&str> = presented.iter().filter_map(|name| bare_name(name)).collect();
+    if names.is_empty() {
+        message.push_str(": its subjectAltName has no DNS name and no IP address");
+        return message;
+    }
     message.push_str(" but for ");
-    for (place, name) in presented.iter().take(MAX_NAMES).enumerate() {
+    for (place, name) in names.iter().take(MAX_NAMES).enumerate() {
         if place > 0 {
             message.push_str(", ");
         }
-        message.push_str(&sanitize_text(bare_name(name)));
+        message.push_str(&sanitize_text(name));
     }
-    if presented.len() > MAX_NAMES {
-        message.push_str(&format!(" and {} more", presented.len() - MAX_NAMES));
+    if names.len() > MAX_NAMES {
+        message.push_str(&format!(" and {} more", names.len() - MAX_NAMES));
     }
     message
 }
 
-/// Strips the `Debug` format in which webpki gives names: `DnsName("a.test")`, `IpAddress(192.0.2.1)`.
-fn bare_name(debugged: &str) -> &str {
+/// Strips the `Debug` format in which webpki gives names: `DnsName("a.test")`, `IpAddress(192.0.2.1)`. `None` for other
+/// kinds of names, such as URIs.
+fn bare_name(debugged: &str) -> Option<&str> {
     let inside = |before, after| debugged.strip_prefix(before)?.strip_suffix(after);
-    inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")")).unwrap_or(debugged)
+    inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")"))
+}
+
+/// Returns the fault of a certificate of this side, without its owner: `it is not well-formed`.
+pub(super) fn own_fault(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+            String::from("it is not well-formed")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+            match webpki_fault(&other.to_string()) {
+                Some(fault) => fault.to_owned(),
+                None => other.to_string(),
+            }
+        }
+        error => error.to_string(),
+    }
 }
 
 /// Returns the name of a signature algorithm that is too weak, by its identifier (RFC 8017, appendix A.2.4, and
@@ -154,7 +181,7 @@ fn signature_name(identifier: &[u8]) -> Option<&'static str> {
 }
 
 /// Returns the meaning of an error of webpki, which is not a direct dependency and prints the names of its variants.
-pub(super) fn webpki_fault(printed: &str) -> Option<&'static str> {
+fn webpki_fault(printed: &str) -> Option<&'static str> {
     let name = printed.split(['(', ' ', '{']).next().unwrap_or(printed);
     Some(match name {
         "UnsupportedCertVersion" => {
@@ -169,7 +196,6 @@ pub(super) fn webpki_fault(printed: &str) -> Option<&'static str> {
         "MalformedNameConstraint" | "InvalidNetworkMaskConstraint" | "UnsupportedNameType" => {
             "the names that an issuer may sign for are malformed"
         }
-        "InvalidCertValidity" => "it ends before it begins",
         "InvalidSerialNumber" => "its serial number is malformed",
         "MalformedDnsIdentifier" => "one of its names is malformed",
         "EmptyEkuExtension" => "its list of purposes is empty",

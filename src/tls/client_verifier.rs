@@ -46,10 +46,11 @@ impl ClientCertVerifier for VerifyingClients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         check_not_tangled(end_entity, intermediates)?;
-        let verified = self
-            .webpki
-            .verify_client_cert(end_entity, intermediates, now)
-            .map_err(|error| explain_untrusted(error, end_entity, intermediates, &self.roots))?;
+        let verified =
+            self.webpki.verify_client_cert(end_entity, intermediates, now).map_err(|error| {
+                let algorithms = &self.provider.signature_verification_algorithms;
+                explain_untrusted(error, end_entity, intermediates, &self.roots, algorithms)
+            })?;
         if !self.verifiers.is_empty() {
             let chain = intermediates.iter().map(|it| it.clone().into_owned()).collect();
             with_current(|hello| hello.client_chain = chain);
@@ -64,7 +65,7 @@ impl ClientCertVerifier for VerifyingClients {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let valid = self.webpki.verify_tls12_signature(message, cert, dss);
-        let valid = valid.map_err(|error| explain_signature(error, cert))?;
+        let valid = valid.map_err(|error| self.explain_signature(error, cert))?;
         self.run_verifiers(cert)?;
         Ok(valid)
     }
@@ -76,7 +77,7 @@ impl ClientCertVerifier for VerifyingClients {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let valid = self.webpki.verify_tls13_signature(message, cert, dss);
-        let valid = valid.map_err(|error| explain_signature(error, cert))?;
+        let valid = valid.map_err(|error| self.explain_signature(error, cert))?;
         self.run_verifiers(cert)?;
         Ok(valid)
     }
@@ -91,6 +92,10 @@ impl ClientCertVerifier for VerifyingClients {
 }
 
 impl VerifyingClients {
+    fn explain_signature(&self, error: Error, leaf: &CertificateDer<'_>) -> Error {
+        explain_signature(error, leaf, &self.provider.signature_verification_algorithms)
+    }
+
     /// Runs the program's checks of a client that has proven that it has the leaf's key.
     fn run_verifiers(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
         if self.verifiers.is_empty() {

@@ -15,10 +15,11 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, KeyLogFile};
 
 use super::ech;
+use super::info::TlsVersion;
 #[cfg(feature = "platform-verifier")]
 use super::platform_verifier;
 use super::provider::provider;
-use super::revocation::check_revocation_lists;
+use super::revocation::{check_revocation_lists, newest_lists};
 #[cfg(feature = "platform-verifier")]
 use super::roots::Roots;
 use super::roots::{RevocationPolicy, root_store};
@@ -40,7 +41,12 @@ fn build(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<ClientCo
     let provider_error = |error| {
         Error::invalid_options(format!("the installed cryptography can't be used: {error}"))
     };
-    let (restricted, versions) = settings.parameters.apply(provider)?;
+    let mut parameters = settings.parameters.clone();
+    if settings.ech_config_list.is_some() {
+        // Nothing else is offered, so TLS 1.2 needs no suite.
+        parameters.min_version = Some(TlsVersion::Tls13);
+    }
+    let (restricted, versions) = parameters.apply(provider)?;
     let builder = ClientConfig::builder_with_details(restricted, Arc::new(SystemClock));
     let builder = match &settings.ech_config_list {
         None => builder.with_protocol_versions(&versions),
@@ -94,7 +100,7 @@ fn chain_check(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<ChainChe
     check_revocation_lists(&trust.crls, provider)?;
     let builder =
         WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .with_crls(trust.crls.iter().cloned());
+            .with_crls(newest_lists(&trust.crls)?);
     let builder = match trust.revocation {
         RevocationPolicy::Chain => builder.enforce_revocation_expiration(),
         RevocationPolicy::Leaf => {
@@ -219,6 +225,22 @@ mod tests {
             TlsOptions::new().client_auth_pem(a.pem(), a.key_pem()).unwrap(),
             TlsOptions::new().client_auth_pem(b.pem(), b.key_pem()).unwrap(),
             TlsOptions::new().key_log_from_env(true),
+            TlsOptions::new().revocation(RevocationPolicy::Leaf),
+            TlsOptions::new().add_crl_pem(authority.revocation_list(&[], 4000)).unwrap(),
+            TlsOptions::new().trust_only_pem(a.pem()).unwrap(),
+            TlsOptions::new().trust_only_pem(b.pem()).unwrap(),
+            TlsOptions::new().pin_spki_sha256([1; 32]),
+            TlsOptions::new().pin_spki_sha256([2; 32]),
+            TlsOptions::new().add_verifier(|_| Ok(())),
+            TlsOptions::new().add_verifier(|_| Err(String::new())),
+            TlsOptions::new().danger_replace_verifier(|_| Ok(())),
+            TlsOptions::new().danger_accept_any_name(true),
+            TlsOptions::new().min_version(TlsVersion::Tls13),
+            TlsOptions::new().max_version(TlsVersion::Tls12),
+            TlsOptions::new().cipher_suites([0x1301, 0xc02f]),
+            TlsOptions::new().key_exchange_groups([29]),
+            TlsOptions::new().key_exchange_groups([23]),
+            TlsOptions::new().resumption(false),
         ];
         let shared = ConfigCache::new();
         let get =

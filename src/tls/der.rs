@@ -40,6 +40,17 @@ pub(super) fn behind_serial_number(certificate: &[u8]) -> Option<Reader<'_>> {
     Some(inner)
 }
 
+/// Returns the identifier and the value of an extension (RFC 5280, section 4.1).
+pub(super) fn extension_parts(extension: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = Reader(extension);
+    let identifier = fields.expect(OBJECT_IDENTIFIER)?;
+    let (mut tag, mut value) = fields.next()?;
+    if tag == BOOLEAN {
+        (tag, value) = fields.next()?;
+    }
+    (tag == OCTET_STRING).then_some((identifier, value))
+}
+
 /// Returns a name for messages: the common name, else the organisation, else the organisational unit. It is
 /// printable and at most [`MAX_TEXT`] characters long.
 pub(super) fn display_name(name: &[u8]) -> Option<String> {
@@ -134,6 +145,7 @@ impl<'a> Reader<'a> {
 /// The maximum length of a name in a message, in characters.
 const MAX_TEXT: usize = 64;
 
+const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;

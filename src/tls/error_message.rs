@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use rustls::{
-    AlertDescription, CertificateError, Error, HandshakeType, InvalidMessage, PeerIncompatible,
-    PeerMisbehaved,
+    AlertDescription, CertificateError, Error, ExtendedKeyPurpose, HandshakeType, InvalidMessage,
+    PeerIncompatible, PeerMisbehaved,
 };
 
 use super::alert;
@@ -105,12 +105,52 @@ fn shortened(error: Error) -> Error {
             presented.iter_mut().for_each(|name| *name = sanitize_text(name));
             CertificateError::NotValidForNameContext { expected, presented }.into()
         }
+        Error::InvalidCertificate(CertificateError::UnsupportedSignatureAlgorithmContext {
+            mut signature_algorithm_id,
+            supported_algorithms,
+        }) => {
+            signature_algorithm_id.truncate(MAX_IDENTIFIER);
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id,
+                supported_algorithms,
+            }
+            .into()
+        }
+        Error::InvalidCertificate(
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                mut signature_algorithm_id,
+                mut public_key_algorithm_id,
+            },
+        ) => {
+            signature_algorithm_id.truncate(MAX_IDENTIFIER);
+            public_key_algorithm_id.truncate(MAX_IDENTIFIER);
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id,
+                public_key_algorithm_id,
+            }
+            .into()
+        }
+        Error::InvalidCertificate(CertificateError::InvalidPurposeContext {
+            required,
+            mut presented,
+        }) => {
+            presented.truncate(MAX_NAMES);
+            for purpose in &mut presented {
+                if let ExtendedKeyPurpose::Other(identifier) = purpose {
+                    identifier.truncate(MAX_IDENTIFIER);
+                }
+            }
+            CertificateError::InvalidPurposeContext { required, presented }.into()
+        }
         Error::PeerIncompatible(PeerIncompatible::ServerRejectedEncryptedClientHello(_)) => {
             PeerIncompatible::ServerRejectedEncryptedClientHello(None).into()
         }
         error => error,
     }
 }
+
+/// The maximum length of an identifier in the source of an error, in bytes or arcs.
+const MAX_IDENTIFIER: usize = 32;
 
 /// Returns the message for an error: lower case, without a full stop.
 pub(crate) fn error_message(error: &Error, role: Role, stage: Stage) -> String {

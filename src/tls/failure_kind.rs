@@ -59,6 +59,8 @@ fn certificate_kind(error: &CertificateError) -> TlsFailure {
         | CertificateError::UnknownRevocationStatus
         | CertificateError::ExpiredRevocationList
         | CertificateError::ExpiredRevocationListContext { .. } => TlsFailure::CertificateRevoked,
+        // Of the handshake: the peer does not have the key.
+        CertificateError::BadSignature => TlsFailure::PeerMisbehaved,
         CertificateError::ApplicationVerificationFailure => TlsFailure::CertificateRejected,
         CertificateError::Other(OtherError(error)) => {
             match error.downcast_ref::<UntrustedReason>() {
@@ -76,9 +78,11 @@ fn untrusted_kind(reason: &UntrustedReason) -> TlsFailure {
         | UntrustedReason::Incomplete { .. }
         | UntrustedReason::OtherKey { .. }
         | UntrustedReason::NotTheOnly => TlsFailure::UnknownIssuer,
-        UntrustedReason::Tangled | UntrustedReason::ShortKey { .. } => {
-            TlsFailure::CertificateUnusable
-        }
+        UntrustedReason::Tangled
+        | UntrustedReason::RsaSize { .. }
+        | UntrustedReason::UnusableKey
+        | UntrustedReason::NotSigned => TlsFailure::CertificateUnusable,
+        UntrustedReason::IssuerExpired { .. } => TlsFailure::CertificateExpired,
         UntrustedReason::NotPinned { .. } | UntrustedReason::Refused(_) => {
             TlsFailure::CertificateRejected
         }

@@ -111,7 +111,8 @@ impl TlsInfo {
         self.inner.negotiated.group
     }
 
-    /// Returns whether Encrypted Client Hello hid the server name.
+    /// Returns whether Encrypted Client Hello hid the server name. With a complete rustls configuration, always
+    /// [`NotOffered`](EchStatus::NotOffered), because rustls does not tell.
     #[must_use]
     #[doc(alias("ECHAccepted"))]
     pub fn ech(&self) -> EchStatus {

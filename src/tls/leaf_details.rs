@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
 use super::calendar::days_from_civil;
-use super::der::{OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, behind_serial_number};
+use super::der::{Reader, SEQUENCE, behind_serial_number, extension_parts};
 use super::hello::normalize_server_name;
 
 /// The details of a certificate that its owner asks for.
@@ -38,16 +38,9 @@ impl LeafDetails {
 fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
     let mut list = Reader(Reader(extensions).expect(SEQUENCE)?);
     while let Some(extension) = list.expect(SEQUENCE) {
-        let mut extension = Reader(extension);
-        if extension.expect(OBJECT_IDENTIFIER)? != SUBJECT_ALT_NAME {
+        let (identifier, content) = extension_parts(extension)?;
+        if identifier != SUBJECT_ALT_NAME {
             continue;
-        }
-        let (mut tag, mut content) = extension.next()?;
-        if tag == BOOLEAN {
-            (tag, content) = extension.next()?;
-        }
-        if tag != OCTET_STRING {
-            return None;
         }
         let mut names = Vec::new();
         let mut entries = Reader(Reader(content).expect(SEQUENCE)?);
@@ -72,7 +65,7 @@ fn name(tag: u8, value: &[u8]) -> Option<String> {
 }
 
 /// Parses a UTCTime or a GeneralizedTime (RFC 5280, section 4.1.2.5).
-fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
+pub(super) fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
     let (year, rest) = match tag {
         UTC_TIME => {
             let (year, rest) = number(text, 2)?;
@@ -108,7 +101,6 @@ fn number(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {
     Some((value, rest))
 }
 
-const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// Explicitly tagged with 3.

@@ -137,6 +137,9 @@ impl TlsOptions {
     /// Adds certificate revocation lists (RFC 5280, section 5), in PEM. With any list, every certificate but the root
     /// must be covered by a list that has not expired, unless [`revocation`](Self::revocation) relaxes that.
     ///
+    /// Of several lists of one issuer and scope, the newest applies. A resumed session is not checked again: use
+    /// [`resumption(false)`](Self::resumption) if that matters.
+    ///
     /// With [`Roots::Platform`](Roots#variant.Platform), connecting fails with
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions): the system has lists of its own.
     ///
@@ -182,7 +185,8 @@ impl TlsOptions {
     ///
     /// Pins are checked in addition to everything else, and also with
     /// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs). A session is resumed only by sockets with
-    /// the same pins, so a resumed session satisfies them too. The error of a wrong key states its hash.
+    /// the same pins, so a resumed session satisfies them too. The error of a wrong key states its hash. Compare that
+    /// with a hash from the server's owner before you use it.
     #[must_use]
     #[doc(alias("pinning", "pinnedpubkey", "HPKP", "tls_certs_only"))]
     pub fn pin_spki_sha256(self, hash: [u8; 32]) -> Self {
@@ -196,7 +200,8 @@ impl TlsOptions {
     /// So it may block, and may use other sockets. It must not wait for this one. `close`, `abort` and the connect
     /// timeout take effect while it runs; its verdict is then ignored. A panic rejects.
     ///
-    /// Sockets share sessions only if they have the same value of options, or clones of it.
+    /// Sockets share sessions only if they have the same value of options, or clones of it. So make the options once:
+    /// each new closure costs a configuration of its own.
     #[must_use]
     #[doc(alias("checkServerIdentity", "VerifyConnection", "VerifyPeerCertificate"))]
     pub fn add_verifier<F>(self, verify: F) -> Self
@@ -286,9 +291,11 @@ impl TlsOptions {
     /// Hides the server name with Encrypted Client Hello (RFC 9849). `list` is the ECHConfigList from the `ech`
     /// parameter of a DNS HTTPS record (RFC 9460); it must come from a trusted resolver.
     ///
-    /// If the server rejects it, the handshake fails: the name is never sent in the clear by a retry.
+    /// If the server rejects it, the handshake fails: the name is never sent in the clear by a retry. Before that, the
+    /// server proves the public name of the list. So pins and verifiers see that name's certificate, and may fail first.
+    ///
     /// [`TlsInfo::ech`](crate::TlsInfo::ech) reports acceptance. TLS 1.2 is not offered. With a
-    /// [`max_version`](Self::max_version) of TLS 1.2, connecting fails with
+    /// [`max_version`](Self::max_version) of TLS 1.2, or for an IP address, connecting fails with
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     ///
     /// # Errors
@@ -479,6 +486,10 @@ impl fmt::Debug for TlsOptions {
     }
 }
 
+#[cfg(test)]
+mod chains;
+#[cfg(test)]
+mod site;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

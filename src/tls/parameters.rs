@@ -102,5 +102,9 @@ fn pick<T: Copy>(
 }
 
 fn leaves_none(setter: &str, version: TlsVersion, what: &str) -> Error {
-    Error::invalid_options(format!("{setter} leaves {version} without any {what}"))
+    let remedy = match version {
+        TlsVersion::Tls12 => "set min_version to TLS 1.3, or add one",
+        TlsVersion::Tls13 => "set max_version to TLS 1.2, or add one",
+    };
+    Error::invalid_options(format!("{setter} leaves {version} without any {what}: {remedy}"))
 }

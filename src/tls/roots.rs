@@ -3,6 +3,7 @@
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
+use super::certificate_message::own_fault;
 #[cfg(any(feature = "native-roots", feature = "platform-verifier"))]
 use super::native_roots;
 use crate::error::{Error, Result};
@@ -27,8 +28,8 @@ pub enum Roots {
     /// The system's own verifier, with the administrator's settings, and with revocation where the system checks it.
     /// Requires the feature `platform-verifier`.
     ///
-    /// On macOS, iOS, Windows and Android. On other systems it is the same as `Native`. The verifier may block, so it
-    /// never runs on the event loop. Its errors are less precise. On Android, the program first has to initialise the
+    /// It exists on macOS, iOS, Windows and Android. On other systems this is the same as `Native`. The verifier may
+    /// block, so it never runs on the event loop. Its errors are less precise. On Android, the program first has to initialise the
     /// `rustls-platform-verifier` crate.
     ///
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) together with
@@ -66,7 +67,8 @@ pub(super) fn root_store(base: Roots, added: &[CertificateDer<'static>]) -> Resu
     }
     for root in added {
         roots.add(root.clone()).map_err(|error| {
-            Error::invalid_options(format!("an added root can't be used: {error}"))
+            let fault = own_fault(&error);
+            Error::invalid_options(format!("an added root can't be used: {fault}"))
         })?;
     }
     if roots.is_empty() {

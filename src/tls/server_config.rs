@@ -9,6 +9,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{KeyLogFile, RootCertStore, ServerConfig};
 
 use super::bound_sessions::BoundSessions;
+use super::certificate_message::own_fault;
 use super::client_auth::ClientAuth;
 use super::client_verifier::VerifyingClients;
 use super::config::SystemClock;
@@ -17,7 +18,7 @@ use super::hello::ReportingResolver;
 use super::identities::{Identities, IdentityResolver};
 use super::parameters::Parameters;
 use super::peer_certificates::Verifier;
-use super::revocation::check_revocation_lists;
+use super::revocation::{check_revocation_lists, newest_lists};
 use crate::error::{Error, Result};
 
 /// The settings that determine a rustls configuration, besides the identities.
@@ -95,8 +96,8 @@ pub(super) fn build(
         IdentityResolver { identities: identities.clone(), provider: Arc::clone(provider) };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols.clone_from(&settings.alpn);
-    // A list of suites has an order.
-    config.ignore_client_order = settings.parameters.cipher_suites.is_some();
+    // Scanners of TLS demand that a server has an order of its own.
+    config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     match settings.no_resumption {
         true => config.send_tls13_tickets = 0,
@@ -157,7 +158,8 @@ pub(super) fn client_roots(settings: &ServerSettings) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for root in &settings.client_roots {
         roots.add(root.clone()).map_err(|error| {
-            Error::invalid_options(format!("a client root can't be used: {error}"))
+            let fault = own_fault(&error);
+            Error::invalid_options(format!("a client root can't be used: {fault}"))
         })?;
     }
     Ok(roots)
@@ -169,7 +171,7 @@ pub(super) fn client_verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>> {
     check_revocation_lists(&settings.client_crls, provider)?;
-    let lists = settings.client_crls.iter().cloned();
+    let lists = newest_lists(&settings.client_crls)?;
     let mut builder =
         WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
             .with_crls(lists)

@@ -111,7 +111,8 @@ impl ServerTlsOptions {
     }
 
     /// Adds certificate revocation lists (RFC 5280, section 5) for client certificates, in PEM. With any list, every
-    /// certificate but the root must be covered by a list that has not expired.
+    /// certificate but the root must be covered by a list that has not expired. Of several lists of one issuer and scope,
+    /// the newest applies.
     ///
     /// A resumed session is not verified again. If the lists change while clients are connected, use
     /// [`resumption(false)`](Self::resumption), or new options, which accept no earlier ticket.
@@ -171,8 +172,8 @@ impl ServerTlsOptions {
         self.change(|settings| settings.parameters.max_version = Some(version))
     }
 
-    /// Restricts the cipher suites, by IANA code point, preferred first. Default: those of the crypto provider, in the
-    /// client's order.
+    /// Restricts the cipher suites, by IANA code point, preferred first. Default: those of the crypto provider, in its
+    /// order. The server's order decides, not the client's.
     ///
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) when the options are used, for a suite that the provider
     /// lacks, and for a list that leaves an allowed version without any.

@@ -55,6 +55,12 @@ impl TlsSetup {
                 "no certificate can match {host:?}, which {reason}: set the server_name of the TLS options"
             )));
         };
+        if options.offers_ech() && !matches!(server_name, ServerName::DnsName(_)) {
+            return Err(Error::invalid_options(format!(
+                "ech_config_list can't hide {}: it is not a DNS name",
+                server_name.to_str()
+            )));
+        }
         let config = match options.full_config() {
             Some(config) => Arc::clone(config),
             None => config::shared_config(options.settings())?,

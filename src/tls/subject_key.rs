@@ -4,9 +4,9 @@
 //! does not matter, only its key, this module is used instead.
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::TrustAnchor;
-use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved};
 
 use super::der::{BIT_STRING, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, behind_serial_number};
 use super::info::TlsVersion;
@@ -29,24 +29,18 @@ impl<'a> SubjectKey<'a> {
             inner.expect(SEQUENCE)?;
         }
         let before = inner.0;
-        let info = inner.expect(SEQUENCE)?;
+        let content = inner.expect(SEQUENCE)?;
         let encoded = &before[..before.len() - inner.0.len()];
-        SubjectKey::of_info(encoded, info)
+        Some(SubjectKey { encoded, ..SubjectKey::of_content(content)? })
     }
 
-    /// Reads the key of a root.
-    pub(super) fn of_root(root: &'a TrustAnchor<'_>) -> Option<Self> {
-        // webpki strips the tag and the length.
-        SubjectKey::of_info(&[], root.subject_public_key_info.as_ref())
-    }
-
-    /// Reads the content of a SubjectPublicKeyInfo.
-    fn of_info(encoded: &'a [u8], content: &'a [u8]) -> Option<Self> {
+    /// Reads the content of a SubjectPublicKeyInfo, which is all that a trust anchor holds.
+    pub(super) fn of_content(content: &'a [u8]) -> Option<Self> {
         let mut info = Reader(content);
         let algorithm = info.expect(SEQUENCE)?;
         // The first byte counts the unused bits of the last one. Keys are whole bytes.
         let (&0, key) = info.expect(BIT_STRING)?.split_first()? else { return None };
-        Some(SubjectKey { encoded, algorithm, key })
+        Some(SubjectKey { encoded: content, algorithm, key })
     }
 
     /// Returns the length of an RSA key's modulus in bits. `None` for other keys.
@@ -56,9 +50,9 @@ impl<'a> SubjectKey<'a> {
         bits_of(modulus)
     }
 
-    /// Returns the length of an RSA key that is too short for the crypto provider, in bits.
-    pub(super) fn short_rsa_bits(&self) -> Option<usize> {
-        self.rsa_bits().filter(|&bits| bits < MIN_RSA_BITS)
+    /// Returns the length of an RSA key that the crypto provider cannot use, in bits.
+    pub(super) fn unusable_rsa_bits(&self) -> Option<usize> {
+        self.rsa_bits().filter(|bits| !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(bits))
     }
 
     /// Verifies the signature of a handshake with this key alone.
@@ -69,18 +63,20 @@ impl<'a> SubjectKey<'a> {
         version: TlsVersion,
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let unexpected = || PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into();
-        let scheme = signature.scheme;
-        if version == TlsVersion::Tls13 && is_only_for_tls12(scheme) {
-            return Err(unexpected());
+        if version == TlsVersion::Tls13 {
+            let key = SubjectPublicKeyInfoDer::from(self.encoded);
+            return verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
+                .map_err(|error| match error {
+                    Error::PeerMisbehaved(_) => error,
+                    _ => CertificateError::BadSignature.into(),
+                });
         }
-        let (_, candidates) =
-            algorithms.mapping.iter().find(|(it, _)| *it == scheme).ok_or_else(unexpected)?;
-        // In TLS 1.3 a scheme has one algorithm, which rustls lists first. In TLS 1.2 the curve is that of the key.
-        let candidates = match version {
-            TlsVersion::Tls13 => &candidates[..1.min(candidates.len())],
-            TlsVersion::Tls12 => candidates,
-        };
+        // In TLS 1.2 the curve is that of the key, so a scheme has several algorithms.
+        let (_, candidates) = algorithms
+            .mapping
+            .iter()
+            .find(|(scheme, _)| *scheme == signature.scheme)
+            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
         let fits = candidates.iter().find(|it| it.public_key_alg_id().as_ref() == self.algorithm);
         let verified = fits.is_some_and(|algorithm| {
             algorithm.verify_signature(self.key, message, signature.signature()).is_ok()
@@ -89,6 +85,11 @@ impl<'a> SubjectKey<'a> {
             true => Ok(HandshakeSignatureValid::assertion()),
             false => Err(CertificateError::BadSignature.into()),
         }
+    }
+
+    /// Returns whether the crypto provider can verify with keys of this kind.
+    pub(super) fn is_usable(&self, algorithms: &WebPkiSupportedAlgorithms) -> bool {
+        algorithms.all.iter().any(|it| it.public_key_alg_id().as_ref() == self.algorithm)
     }
 }
 
@@ -100,20 +101,41 @@ pub(super) fn bits_of(number: &[u8]) -> Option<usize> {
     Some(8 * digits.len() - first.leading_zeros() as usize)
 }
 
-/// Returns whether TLS 1.3 forbids the scheme for handshakes (RFC 8446, section 4.2.3).
-fn is_only_for_tls12(scheme: SignatureScheme) -> bool {
-    matches!(
-        scheme,
-        SignatureScheme::RSA_PKCS1_SHA1
-            | SignatureScheme::RSA_PKCS1_SHA256
-            | SignatureScheme::RSA_PKCS1_SHA384
-            | SignatureScheme::RSA_PKCS1_SHA512
-            | SignatureScheme::ECDSA_SHA1_Legacy
-    )
+/// The signature of a certificate.
+pub(super) struct Signed<'a> {
+    signed: &'a [u8],
+    algorithm: &'a [u8],
+    signature: &'a [u8],
 }
 
-/// The shortest RSA key that aws-lc-rs and ring verify with, in bits.
+impl<'a> Signed<'a> {
+    pub(super) fn of(certificate: &'a [u8]) -> Option<Self> {
+        let mut fields = Reader(Reader(certificate).expect(SEQUENCE)?);
+        let before = fields.0;
+        fields.expect(SEQUENCE)?;
+        let signed = &before[..before.len() - fields.0.len()];
+        let algorithm = fields.expect(SEQUENCE)?;
+        let (&0, signature) = fields.expect(BIT_STRING)?.split_first()? else { return None };
+        Some(Signed { signed, algorithm, signature })
+    }
+
+    /// Returns whether the signature is by this key. Used only to explain a refusal.
+    pub(super) fn is_by(
+        &self,
+        key: &SubjectKey<'_>,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> bool {
+        let mut fitting = algorithms.all.iter().filter(|it| {
+            it.public_key_alg_id().as_ref() == key.algorithm
+                && it.signature_alg_id().as_ref() == self.algorithm
+        });
+        fitting.any(|it| it.verify_signature(key.key, self.signed, self.signature).is_ok())
+    }
+}
+
+/// The shortest and the longest RSA keys that aws-lc-rs and ring verify with, in bits.
 pub(super) const MIN_RSA_BITS: usize = 2048;
+pub(super) const MAX_RSA_BITS: usize = 8192;
 
 /// rsaEncryption (RFC 8017, appendix A.1).
 pub(super) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

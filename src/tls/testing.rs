@@ -45,6 +45,14 @@ impl Authority {
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
 
+    /// Creates an intermediate that has expired.
+    pub(super) fn below_expired(&self, name: &str) -> Self {
+        let (mut params, key) = (authority_params(name), key());
+        params.not_after = date_time_ymd(2020, 5, 30);
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can sign");
+        Authority { certificate, issuer: Issuer::new(params, key) }
+    }
+
     /// Creates an intermediate with this serial number.
     pub(super) fn below_with_serial(&self, name: &str, serial: u64) -> Self {
         let (mut params, key) = (authority_params(name), key());
@@ -69,6 +77,11 @@ impl Authority {
 
     /// Returns a list that revokes these serial numbers and is valid until the first day of a year, in PEM.
     pub(super) fn revocation_list(&self, revoked: &[u64], until: i32) -> String {
+        self.revocation_list_of(2019, revoked, until)
+    }
+
+    /// Returns a list that was made on the first day of a year.
+    pub(super) fn revocation_list_of(&self, year: i32, revoked: &[u64], until: i32) -> String {
         let revoked_certs = revoked
             .iter()
             .map(|&serial| RevokedCertParams {
@@ -79,7 +92,7 @@ impl Authority {
             })
             .collect();
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2019, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(until, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
@@ -135,7 +148,10 @@ pub(super) struct Leaf {
 
 impl Leaf {
     pub(super) fn self_signed(params: &CertificateParams) -> Self {
-        let key = key();
+        Leaf::with_key(params, key())
+    }
+
+    pub(super) fn with_key(params: &CertificateParams, key: KeyPair) -> Self {
         Leaf { certificate: params.self_signed(&key).expect("it can sign"), key }
     }
 

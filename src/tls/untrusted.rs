@@ -2,14 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, OtherError, RootCertStore};
 
+use super::calendar::utc;
 use super::chain_limit::are_tangled;
 use super::der::{CertificateNames, display_name};
+use super::leaf_details::LeafDetails;
 use super::role::Role;
-use super::subject_key::{MIN_RSA_BITS, SubjectKey};
+use super::subject_key::{MAX_RSA_BITS, MIN_RSA_BITS, Signed, SubjectKey};
 
 /// A reason why a peer's certificate is refused, beyond those of rustls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +34,23 @@ pub(super) enum UntrustedReason {
     },
     /// The certificates allow more paths than the verifier tries.
     Tangled,
-    /// An RSA key is too short to verify anything with.
-    ShortKey {
+    /// An RSA key is too short or too long to verify anything with.
+    RsaSize {
         bits: usize,
         /// The name of the issuer that has the key, sanitised for a message. `None` for the peer's own key.
         issuer: Option<String>,
     },
+    /// The certificate of an issuer has expired.
+    IssuerExpired {
+        /// The issuer's name, sanitised for a message.
+        issuer: String,
+        not_after: UnixTime,
+        now: UnixTime,
+    },
+    /// The crypto provider cannot verify with keys of this kind.
+    UnusableKey,
+    /// A signature of the chain does not match, and the certificates do not show why.
+    NotSigned,
     /// The certificate is none of the only ones that are trusted.
     NotTheOnly,
     /// The key matches no pin.
@@ -62,13 +78,29 @@ impl UntrustedReason {
                 "{owner}'s certificate is not signed by the trusted root \"{issuer}\", but by \
                  another key of that name: if the authority has a new certificate, add that one"
             ),
-            UntrustedReason::ShortKey { bits, issuer: None } => format!(
-                "{owner}'s certificate can't be used: its key is too short (RSA with {bits} bits, \
-                 at least {MIN_RSA_BITS} are needed)"
+            UntrustedReason::RsaSize { bits, issuer } => {
+                let whose = match issuer {
+                    None => String::from("its key"),
+                    Some(issuer) => format!("the key of its issuer \"{issuer}\""),
+                };
+                let how = if *bits < MIN_RSA_BITS { "short" } else { "long" };
+                format!(
+                    "{owner}'s certificate can't be used: {whose} is too {how} (RSA with {bits} \
+                     bits, not {MIN_RSA_BITS} to {MAX_RSA_BITS})"
+                )
+            }
+            UntrustedReason::IssuerExpired { issuer, not_after, now } => format!(
+                "the certificate of \"{issuer}\", an issuer of {owner}'s, has expired: it was valid \
+                 until {}, and this system's clock says {}",
+                utc(*not_after),
+                utc(*now)
             ),
-            UntrustedReason::ShortKey { bits, issuer: Some(issuer) } => format!(
-                "{owner}'s certificate can't be used: the key of its issuer \"{issuer}\" is too \
-                 short (RSA with {bits} bits, at least {MIN_RSA_BITS} are needed)"
+            UntrustedReason::UnusableKey => format!(
+                "{owner}'s certificate can't be used: the crypto provider does not support keys of \
+                 its kind"
+            ),
+            UntrustedReason::NotSigned => format!(
+                "{owner}'s certificate or that of an issuer is not signed by the issuer that it names"
             ),
             UntrustedReason::NotTheOnly => {
                 format!("{owner}'s certificate is not one of those that are trusted exclusively")
@@ -116,42 +148,72 @@ pub(super) fn explain_untrusted(
     leaf: &CertificateDer<'_>,
     others: &[CertificateDer<'_>],
     roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
 ) -> Error {
     let reason = match &error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => diagnose(leaf, others),
         Error::InvalidCertificate(CertificateError::BadSignature) => {
-            short_issuer_key(others).or_else(|| unfit_root(leaf, others, roots))
+            let found = find_bad_signature(leaf, others, roots, algorithms);
+            Some(found.unwrap_or(UntrustedReason::NotSigned))
         }
-        // webpki checks this first, so most self-signed certificates end here: `openssl req -x509` marks
-        // them as an authority's. If the certificate is a trusted root, the mark itself is the fault.
-        Error::InvalidCertificate(CertificateError::Other(OtherError(other)))
-            if is_authority_as_leaf(other.as_ref()) =>
-        {
-            CertificateNames::of(leaf)
-                .filter(|names| names.is_self_issued() && !is_root(names.subject, roots))
-                .map(|_| UntrustedReason::SelfSigned)
+        Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            expired_issuer(leaf, others, *not_after, *time)
+        }
+        Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+            let own = CertificateNames::of(leaf).filter(CertificateNames::is_self_issued);
+            match other.to_string().as_str() {
+                // webpki checks this first, so most self-signed certificates end here: `openssl req -x509` marks
+                // them as an authority's. If the certificate is a trusted root, the mark itself is the fault.
+                AUTHORITY_AS_LEAF => own
+                    .filter(|names| !is_root(names.subject, roots))
+                    .map(|_| UntrustedReason::SelfSigned),
+                // webpki prefers the faults of other certificates to that of an unknown issuer.
+                "UnsupportedCertVersion" | "UnsupportedCriticalExtension"
+                    if ParsedCertificate::try_from(leaf).is_ok() =>
+                {
+                    match diagnose(leaf, others) {
+                        None => return CertificateError::UnknownIssuer.into(),
+                        reason => reason,
+                    }
+                }
+                _ => None,
+            }
         }
         _ => None,
     };
     reason.map_or(error, Error::from)
 }
 
-/// Replaces the error about a handshake's signature if the leaf's key is too short to verify any.
-pub(super) fn explain_signature(error: Error, leaf: &CertificateDer<'_>) -> Error {
-    match &error {
-        Error::InvalidCertificate(CertificateError::BadSignature) => {
-            let bits = SubjectKey::of(leaf).and_then(|key| key.short_rsa_bits());
-            bits.map_or(error, |bits| UntrustedReason::ShortKey { bits, issuer: None }.into())
-        }
-        _ => error,
+/// Replaces the error about a handshake's signature by a more specific one.
+pub(super) fn explain_signature(
+    error: Error,
+    leaf: &CertificateDer<'_>,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Error {
+    let Error::InvalidCertificate(
+        CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+    ) = &error
+    else {
+        return error;
+    };
+    let key = SubjectKey::of(leaf);
+    if let Some(bits) = key.and_then(|key| key.unusable_rsa_bits()) {
+        return UntrustedReason::RsaSize { bits, issuer: None }.into();
+    }
+    match key.is_some_and(|key| key.is_usable(algorithms)) {
+        false => UntrustedReason::UnusableKey.into(),
+        true => error,
     }
 }
 
-/// Returns whether webpki refused a peer's own certificate because it is marked as an authority's. webpki is not a
-/// direct dependency, so this compares the printed error, which is the variant's name.
+/// Returns whether webpki refused a peer's own certificate because it is marked as an authority's.
 pub(super) fn is_authority_as_leaf(error: &dyn std::error::Error) -> bool {
-    error.to_string() == "CaUsedAsEndEntity"
+    error.to_string() == AUTHORITY_AS_LEAF
 }
+
+/// How webpki's error is printed: the variant's name. webpki is not a direct dependency.
+const AUTHORITY_AS_LEAF: &str = "CaUsedAsEndEntity";
 
 fn is_root(subject: &[u8], roots: &RootCertStore) -> bool {
     roots.roots.iter().any(|root| root.subject.as_ref() == subject)
@@ -181,32 +243,70 @@ fn diagnose(leaf: &[u8], others: &[CertificateDer<'_>]) -> Option<UntrustedReaso
     None
 }
 
-/// Finds an issuer among the peer's certificates whose key is too short.
-fn short_issuer_key(others: &[CertificateDer<'_>]) -> Option<UntrustedReason> {
-    others.iter().find_map(|other| {
-        let bits = SubjectKey::of(other)?.short_rsa_bits()?;
-        let issuer = Some(name_in_message(CertificateNames::of(other)?.subject));
-        Some(UntrustedReason::ShortKey { bits, issuer })
-    })
-}
-
-/// Finds a certificate of the peer whose issuer has the name of a trusted root. Its signature is the one that did not
-/// match, or that the root's key is too short for.
-fn unfit_root(
+/// Finds the signature that does not match, from the leaf through its issuers. `None` if the certificates do not show
+/// the cause.
+fn find_bad_signature(
     leaf: &CertificateDer<'_>,
     others: &[CertificateDer<'_>],
     roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
 ) -> Option<UntrustedReason> {
-    std::iter::once(leaf).chain(others).find_map(|certificate| {
-        let names = CertificateNames::of(certificate)?;
-        let root = roots.roots.iter().find(|root| root.subject.as_ref() == names.issuer)?;
-        let issuer = name_in_message(names.issuer);
-        let is_own = certificate == leaf && names.is_self_issued();
-        Some(match SubjectKey::of_root(root).and_then(|key| key.short_rsa_bits()) {
-            Some(bits) => UntrustedReason::ShortKey { bits, issuer: (!is_own).then_some(issuer) },
-            None => UntrustedReason::OtherKey { issuer },
-        })
-    })
+    let mut certificate = leaf;
+    for _ in 0..LONGEST_PATH {
+        let signed = Signed::of(certificate)?;
+        let issuer = CertificateNames::of(certificate)?.issuer;
+        let named = |subject: &[u8]| subject == issuer;
+        let mut unusable = None;
+        if let Some(root) = roots.roots.iter().find(|root| named(&root.subject)) {
+            // A trust anchor holds only the content.
+            let key = SubjectKey::of_content(&root.subject_public_key_info)?;
+            if signed.is_by(&key, algorithms) {
+                return None;
+            }
+            let name = name_in_message(issuer);
+            let is_own = CertificateNames::of(leaf).is_some_and(|names| names.subject == issuer);
+            return Some(match key.unusable_rsa_bits() {
+                Some(bits) => UntrustedReason::RsaSize { bits, issuer: (!is_own).then_some(name) },
+                None => UntrustedReason::OtherKey { issuer: name },
+            });
+        }
+        let mut candidates = others
+            .iter()
+            .filter(|other| CertificateNames::of(other).is_some_and(|names| named(names.subject)));
+        let next = candidates.find(|other| {
+            let Some(key) = SubjectKey::of(other) else { return false };
+            unusable = unusable.or(key.unusable_rsa_bits());
+            signed.is_by(&key, algorithms)
+        });
+        match (next, unusable) {
+            (Some(next), _) => certificate = next,
+            (None, Some(bits)) => {
+                let issuer = Some(name_in_message(issuer));
+                return Some(UntrustedReason::RsaSize { bits, issuer });
+            }
+            (None, None) => return None,
+        }
+    }
+    None
+}
+
+/// Finds the issuer that has expired, if it is not the leaf.
+fn expired_issuer(
+    leaf: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+    not_after: UnixTime,
+    now: UnixTime,
+) -> Option<UntrustedReason> {
+    let ends = |certificate: &[u8]| {
+        let end = LeafDetails::of(certificate)?.not_after.duration_since(SystemTime::UNIX_EPOCH);
+        Some(end.ok()?.as_secs() == not_after.as_secs())
+    };
+    if ends(leaf)? {
+        return None;
+    }
+    let issuer = others.iter().find(|other| ends(other) == Some(true))?;
+    let issuer = name_in_message(CertificateNames::of(issuer)?.subject);
+    Some(UntrustedReason::IssuerExpired { issuer, not_after, now })
 }
 
 /// The maximum number of issuers to follow, which also ends a circle. webpki gives up at this length too.

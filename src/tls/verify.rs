@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
@@ -49,13 +49,18 @@ impl ChainCheck {
         server_name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
+        algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), Error> {
         let (verified, any_name) = match self {
             ChainCheck::WebPki { webpki, roots, any_name } => {
                 check_not_tangled(leaf, others)?;
                 let verified =
                     webpki.verify_server_cert(leaf, others, server_name, ocsp_response, now);
-                (verified.map_err(|error| explain_untrusted(error, leaf, others, roots)), *any_name)
+                (
+                    verified
+                        .map_err(|error| explain_untrusted(error, leaf, others, roots, algorithms)),
+                    *any_name,
+                )
             }
             #[cfg(feature = "platform-verifier")]
             ChainCheck::System(verifier) => {
@@ -106,6 +111,7 @@ impl ServerVerifier {
         version: TlsVersion,
     ) -> Result<HandshakeSignatureValid, Error> {
         let presented = replace_presented(None);
+        let algorithms = &self.provider.signature_verification_algorithms;
         let by_certificate = match &self.chain {
             ChainCheck::WebPki { webpki, .. } => Some(&**webpki as &dyn ServerCertVerifier),
             #[cfg(feature = "platform-verifier")]
@@ -121,11 +127,10 @@ impl ServerVerifier {
             }
             (None, version) => {
                 let key = SubjectKey::of(leaf).ok_or(CertificateError::BadEncoding)?;
-                let algorithms = &self.provider.signature_verification_algorithms;
                 key.verify(message, signature, version, algorithms)
             }
         };
-        let valid = valid.map_err(|error| explain_signature(error, leaf))?;
+        let valid = valid.map_err(|error| explain_signature(error, leaf, algorithms))?;
         if !self.verifiers.is_empty() {
             let Presented { others, server_name } = presented
                 .ok_or_else(|| Error::General(String::from("the certificates are not known")))?;
@@ -155,7 +160,9 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.chain.verify(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let (leaf, others) = (end_entity, intermediates);
+        self.chain.verify(leaf, others, server_name, ocsp_response, now, algorithms)?;
         self.check_pins(end_entity)?;
         if !self.verifiers.is_empty() {
             replace_presented(Some(Presented {

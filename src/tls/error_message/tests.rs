@@ -23,11 +23,19 @@ fn every_error() -> Vec<Error> {
         certificate(untrusted(UntrustedReason::SelfSigned)),
         certificate(untrusted(UntrustedReason::Incomplete { issuer })),
         certificate(untrusted(UntrustedReason::OtherKey { issuer: String::from("R3") })),
-        certificate(untrusted(UntrustedReason::ShortKey { bits: 1024, issuer: None })),
-        certificate(untrusted(UntrustedReason::ShortKey {
+        certificate(untrusted(UntrustedReason::RsaSize { bits: 1024, issuer: None })),
+        certificate(untrusted(UntrustedReason::RsaSize { bits: 16_384, issuer: None })),
+        certificate(untrusted(UntrustedReason::RsaSize {
             bits: 1024,
             issuer: Some(String::from("R3")),
         })),
+        certificate(untrusted(UntrustedReason::IssuerExpired {
+            issuer: String::from("R3"),
+            not_after: then,
+            now: time,
+        })),
+        certificate(untrusted(UntrustedReason::UnusableKey)),
+        certificate(untrusted(UntrustedReason::NotSigned)),
         certificate(untrusted(UntrustedReason::Tangled)),
         certificate(untrusted(UntrustedReason::NotTheOnly)),
         certificate(untrusted(UntrustedReason::NotPinned { spki_sha256: [0xab; 32] })),
@@ -173,13 +181,16 @@ fn a_name_mismatch_lists_the_names_of_the_certificate() {
         Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented })
     };
     let says = |presented: &[&str], expected: &str| {
-        let expected = format!("the server's certificate is not for the name a.test {expected}");
-        check(wrong(presented), Stage::Handshake, &expected);
+        let separator = if expected.starts_with(':') { "" } else { " " };
+        let subject = "the server's certificate is not for the name a.test";
+        check(wrong(presented), Stage::Handshake, &format!("{subject}{separator}{expected}"));
     };
     says(&[], "nor for any other name: it has no subjectAltName");
     says(&["DnsName(\"*.b.test\")"], "but for *.b.test");
     says(&["DnsName(\"b\")", "IpAddress(192.0.2.1)"], "but for b, 192.0.2.1");
-    says(&["a", "b", "c", "d", "e", "f"], "but for a, b, c, d and 2 more");
+    let many = ["a", "b", "c", "d", "e", "f"].map(|name| format!("DnsName(\"{name}\")"));
+    says(&many.each_ref().map(String::as_str), "but for a, b, c, d and 2 more");
+    says(&["UniformResourceIdentifier(\"spiffe://x\")"], NO_NAME);
     says(&["DnsName(\"\x1b[2J\")"], "but for ?[2J");
     let long = format!("DnsName(\"{}\")", "x".repeat(500));
     says(&[&long], &format!("but for {}…", "x".repeat(63)));
@@ -224,6 +235,8 @@ fn a_failure_returns_the_rustls_error_as_its_source() {
     assert!(Failure::unexpected_eof(Role::Server).source().is_none());
     assert!(Failure::unexpected_eof(Role::Server).message().contains("during the handshake"));
 }
+
+const NO_NAME: &str = ": its subjectAltName has no DNS name and no IP address";
 
 fn check(error: Error, stage: Stage, expected: &str) {
     assert_eq!(error_message(&error, Role::Server, stage), expected);

@@ -99,12 +99,25 @@ fn a_complete_configuration_combines_only_with_server_name_and_close_notify() {
     let whole = TlsOptions::new().rustls_0_23_config(Arc::new(config));
     assert!(whole.clone().server_name("a.test").require_close_notify(false).check().is_ok());
     assert!(whole.clone().danger_accept_invalid_certs(false).check().is_ok());
-    let leaf = Authority::new("whole").leaf(["a.test"]);
+    let authority = Authority::new("whole");
+    let leaf = authority.leaf(["a.test"]);
     for (options, name) in [
         (whole.clone().alpn(["h2"]), "alpn"),
         (whole.clone().only_added_roots(), "only_added_roots"),
         (whole.clone().danger_accept_invalid_certs(true), "danger_accept_invalid_certs"),
         (whole.clone().key_log_from_env(true), "key_log_from_env"),
+        (whole.clone().revocation(RevocationPolicy::Leaf), "revocation"),
+        (whole.clone().add_crl_pem(authority.revocation_list(&[], 4000)).unwrap(), "add_crl_pem"),
+        (whole.clone().trust_only_pem(leaf.pem()).unwrap(), "trust_only_pem"),
+        (whole.clone().pin_spki_sha256([0; 32]), "pin_spki_sha256"),
+        (whole.clone().add_verifier(|_| Ok(())), "add_verifier"),
+        (whole.clone().danger_replace_verifier(|_| Ok(())), "danger_replace_verifier"),
+        (whole.clone().danger_accept_any_name(true), "danger_accept_any_name"),
+        (whole.clone().min_version(TlsVersion::Tls12), "min_version"),
+        (whole.clone().max_version(TlsVersion::Tls13), "max_version"),
+        (whole.clone().cipher_suites([0x1301]), "cipher_suites"),
+        (whole.clone().key_exchange_groups([29]), "key_exchange_groups"),
+        (whole.clone().resumption(false), "resumption"),
         (whole.clone().add_root_pem(leaf.pem()).unwrap(), "add_root_pem"),
         (whole.clone().client_auth_pem(leaf.pem(), leaf.key_pem()).unwrap(), "client_auth_pem"),
     ] {

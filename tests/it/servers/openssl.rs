@@ -46,7 +46,7 @@ fn outcome(server: &Server, tls: TlsOptions) -> String {
 }
 
 const ACCEPTED: &str = "accepted";
-const SHORT: &str = "its key is too short (RSA with 1024 bits, at least 2048 are needed)";
+const SHORT: &str = "its key is too short (RSA with 1024 bits, not 2048 to 8192)";
 const VERSION_1: &str = "it is of X.509 version 1 or 2";
 const AUTHORITY: &str = "is an authority's (CA:TRUE)";
 const ROOT: &str = "openssl-req-x509-ca.pem";
