@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::env;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -13,15 +14,17 @@ use rustls_native_certs::load_native_certs;
 
 use super::pem;
 use crate::error::{Error, Result};
+use crate::panic::catch_panic;
 use crate::process::PerProcess;
 
 /// Returns the roots of the system, or those that the environment names. Reads them once per process, unless it fails.
 pub(super) fn load() -> Result<&'static [TrustAnchor<'static>]> {
     static LOADED: PerProcess<OnceBox<Vec<TrustAnchor<'static>>>> = PerProcess::new();
     let loaded = LOADED.get(|_| OnceBox::new()).get_or_try_init(|| {
-        let (file, folders) = (env::var_os(FILE), env::var_os(FOLDERS));
+        let set = |variable| env::var_os(variable).filter(|value| !value.is_empty());
+        let (file, folders) = (set(FILE), set(FOLDERS));
         let roots = match (file, folders) {
-            (None, None) => of_system(),
+            (None, None) => Ok(of_system()),
             (file, folders) => of_environment(file.as_deref(), folders.as_deref()),
         };
         roots.map(Box::new)
@@ -29,19 +32,17 @@ pub(super) fn load() -> Result<&'static [TrustAnchor<'static>]> {
     Ok(loaded)
 }
 
-fn of_system() -> Result<Vec<TrustAnchor<'static>>> {
+fn of_system() -> Vec<TrustAnchor<'static>> {
     let found = load_native_certs();
     for error in found.errors.iter().take(MAX_LOGGED) {
-        log::warn!("a part of the system's roots is left out: {error}");
+        warn(&format_args!("a part of the system's roots is left out: {error}"));
     }
-    let roots = parse(found.certs);
-    match roots.is_empty() {
-        true => Err(Error::invalid_options(format!(
-            "no roots to trust: the system has none. Install its package of certificates, or set \
-             {FILE}"
-        ))),
-        false => Ok(roots),
-    }
+    parse(found.certs)
+}
+
+/// Calls the program's logger, which may panic.
+fn warn(message: &dyn fmt::Display) {
+    catch_panic(|| log::warn!("{message}"));
 }
 
 /// Reads the file and the folders that the variables name. At least one is set. Everything has to be readable.
@@ -79,7 +80,7 @@ fn of_environment(
 /// Reads the certificates of one file, of which there is at least one.
 fn read(variable: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = fs::read(path).map_err(|error| unusable(variable, path, &error))?;
-    pem::certificates(&text).map_err(|error| unusable(variable, path, &error))
+    pem::trusted(&text).map_err(|error| unusable(variable, path, &error))
 }
 
 /// Reads every file of a folder that has a certificate. `openssl rehash` adds a second name for each.
@@ -95,14 +96,14 @@ fn read_folder(folder: &Path) -> Result<Vec<CertificateDer<'static>>> {
         }
         let text = fs::read(&path).map_err(|error| unusable(FOLDERS, &path, &error))?;
         if pem::mentions_certificate(&text) {
-            let found = pem::certificates(&text);
+            let found = pem::trusted(&text);
             certificates.extend(found.map_err(|error| unusable(FOLDERS, &path, &error))?);
         }
     }
     Ok(certificates)
 }
 
-fn unusable(variable: &str, path: &Path, fault: &dyn std::fmt::Display) -> Error {
+fn unusable(variable: &str, path: &Path, fault: &dyn fmt::Display) -> Error {
     let path = path.display();
     Error::invalid_options(format!(
         "the roots that {variable} names can't be used: {path}: {fault}"
@@ -114,7 +115,7 @@ fn parse(certificates: Vec<CertificateDer<'static>>) -> Vec<TrustAnchor<'static>
     let mut store = RootCertStore::empty();
     let (_, unusable) = store.add_parsable_certificates(certificates);
     if unusable > 0 {
-        log::warn!("{unusable} of the system's roots are left out, because they are malformed");
+        warn(&format_args!("{unusable} roots are left out, because they are malformed"));
     }
     store.roots
 }

@@ -9,7 +9,7 @@ use super::ech;
 use super::identity::Identity;
 use super::info::TlsVersion;
 use super::peer_certificates::PeerCertificates;
-use super::pem::{self, ChainAndKey};
+use super::pem::{self, ChainAndKey, Purpose};
 use super::provider::provider;
 use super::revocation::check_revocation_lists;
 use super::roots::{RevocationPolicy, Roots};
@@ -113,7 +113,7 @@ impl TlsOptions {
     /// ```
     #[doc(alias("ca", "RootCAs", "SSL_CERT_FILE"))]
     pub fn add_root_pem(self, pem: impl AsRef<[u8]>) -> Result<Self> {
-        let roots = pem::roots(pem.as_ref())?;
+        let roots = pem::roots(pem.as_ref(), Purpose::Servers)?;
         Ok(self.change_trust(|trust| trust.added_roots.extend(roots)))
     }
 

@@ -1,11 +1,13 @@
 //! Reads certificates and private keys from PEM (RFC 7468), with errors that name the faulty part.
 
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, RootCertStore};
 
 use self::sections::{Kind, Section, sections};
+pub(super) use self::trust::Purpose;
+use super::certificate_message::own_fault;
 use super::subject_key::SubjectKey;
 use crate::error::{Error, Result};
 
@@ -13,13 +15,23 @@ mod der_kind;
 mod key_fault;
 mod mistaken;
 mod sections;
+mod trust;
 
-/// Parses all certificates of the text. There is at least one, and each can be a root.
-pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let roots = certificates(text)?;
+/// Parses all certificates of the text. There is at least one, and each can be a root for this purpose.
+pub(super) fn roots(text: &[u8], purpose: Purpose) -> Result<Vec<CertificateDer<'static>>> {
+    let sections = certificate_sections(text)?;
+    let refused = (1..).zip(&sections).find(|(_, it)| !trust::allows(&it.settings, purpose));
+    if let Some((place, _)) = refused {
+        let name = purpose.name();
+        return Err(Error::invalid_options(format!(
+            "certificate {place} of the PEM text is marked as not trusted for {name}"
+        )));
+    }
+    let roots: Vec<_> =
+        sections.into_iter().map(|section| CertificateDer::from(section.content)).collect();
     for (place, root) in (1..).zip(&roots) {
         if let Err(error) = RootCertStore::empty().add(root.clone()) {
-            let fault = certificate_error(error);
+            let fault = own_fault(&error);
             return Err(Error::invalid_options(format!(
                 "certificate {place} of the PEM text can't be used as a root: {fault}"
             )));
@@ -106,16 +118,30 @@ pub(super) fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationL
 }
 
 /// Parses all certificates of the text. Keys, revocation lists and parameters may be beside them.
-pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let sections = sections(text)?;
+fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let sections = certificate_sections(text)?;
+    Ok(sections.into_iter().map(|section| CertificateDer::from(section.content)).collect())
+}
+
+/// Parses all certificates of a system's text that its administrator trusts for servers.
+#[cfg(any(feature = "native-roots", feature = "platform-verifier"))]
+pub(super) fn trusted(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let mut sections = certificate_sections(text)?;
+    sections.retain(|section| trust::allows(&section.settings, Purpose::Servers));
+    Ok(sections.into_iter().map(|section| CertificateDer::from(section.content)).collect())
+}
+
+/// Finds the certificates of the text, of which there is at least one.
+fn certificate_sections(text: &[u8]) -> Result<Vec<Section>> {
+    let mut sections = sections(text)?;
     if sections.iter().any(|section| section.kind == Kind::Pkcs7) {
         return Err(Error::invalid_options(mistaken::PKCS7));
     }
     if sections.iter().all(|section| section.kind != Kind::Certificate) {
         return Err(Error::invalid_options(mistaken::no_certificate(text, &sections)));
     }
-    let found = sections.into_iter().filter(|section| section.kind == Kind::Certificate);
-    Ok(found.map(|section| CertificateDer::from(section.content)).collect())
+    sections.retain(|section| section.kind == Kind::Certificate);
+    Ok(sections)
 }
 
 /// Returns whether the text seems to have a certificate, well-formed or not.
@@ -143,23 +169,13 @@ fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
         )));
     }
     let fault = mistaken::no_key(text, &sections);
-    let found = sections.into_iter().find_map(|Section { kind, content }| match kind {
+    let found = sections.into_iter().find_map(|Section { kind, content, .. }| match kind {
         Kind::Pkcs8 => Some(PrivateKeyDer::Pkcs8(content.into())),
         Kind::Pkcs1 => Some(PrivateKeyDer::Pkcs1(content.into())),
         Kind::Sec1 => Some(PrivateKeyDer::Sec1(content.into())),
         _ => None,
     });
     found.ok_or_else(|| Error::invalid_options(fault))
-}
-
-fn certificate_error(error: rustls::Error) -> String {
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
-            String::from("it is not well-formed")
-        }
-        rustls::Error::InvalidCertificate(fault) => fault.to_string(),
-        error => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -72,9 +72,15 @@ pub(super) fn root_store(base: Roots, added: &[CertificateDer<'static>]) -> Resu
         })?;
     }
     if roots.is_empty() {
-        return Err(Error::invalid_options(
-            "no roots to trust: the base set is Roots::OnlyAdded, and none was added",
-        ));
+        return Err(Error::invalid_options(match base {
+            Roots::OnlyAdded => {
+                "no roots to trust: the base set is Roots::OnlyAdded, and none was added"
+            }
+            _ => {
+                "no roots to trust: the system has none. Install its package of certificates, or set \
+                 SSL_CERT_FILE"
+            }
+        }));
     }
     Ok(roots)
 }

@@ -10,7 +10,7 @@ use super::client_auth::ClientAuth;
 use super::identities::Identities;
 use super::info::TlsVersion;
 use super::peer_certificates::PeerCertificates;
-use super::pem;
+use super::pem::{self, Purpose};
 use super::provider::provider;
 use super::revocation::check_revocation_lists;
 use super::server_config::{self, ServerSettings};
@@ -106,7 +106,7 @@ impl ServerTlsOptions {
     /// can't be a root. The message says which.
     #[doc(alias("ca", "ClientCAs"))]
     pub fn add_client_root_pem(self, pem: impl AsRef<[u8]>) -> Result<Self> {
-        let roots = pem::roots(pem.as_ref())?;
+        let roots = pem::roots(pem.as_ref(), Purpose::Clients)?;
         Ok(self.change(|settings| settings.client_roots.extend(roots)))
     }
 

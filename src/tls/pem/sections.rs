@@ -5,18 +5,23 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::der_kind::DerKind;
+use super::trust;
 use crate::error::{Error, Result};
 use crate::tls::der;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
+/// The label of a certificate with settings of OpenSSL behind it.
+const TRUSTED: &str = "TRUSTED CERTIFICATE";
 
 /// A section of a PEM text.
 pub(super) struct Section {
     pub(super) kind: Kind,
     /// The decoded content. The content of an encrypted key is not decoded.
     pub(super) content: Vec<u8>,
+    /// OpenSSL's settings of a `TRUSTED CERTIFICATE`.
+    pub(super) settings: Vec<u8>,
 }
 
 /// What a section holds.
@@ -44,7 +49,7 @@ pub(super) enum Kind {
 impl Kind {
     fn of_label(label: &str) -> Option<Kind> {
         Some(match label {
-            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => Kind::Certificate,
+            "CERTIFICATE" | "X509 CERTIFICATE" | TRUSTED => Kind::Certificate,
             "PRIVATE KEY" => Kind::Pkcs8,
             "RSA PRIVATE KEY" => Kind::Pkcs1,
             "EC PRIVATE KEY" => Kind::Sec1,
@@ -132,11 +137,20 @@ pub(super) fn sections(text: &[u8]) -> Result<Vec<Section>> {
         if end_label != label {
             return Err(broken("its END line has another label than its BEGIN line"));
         }
-        let (kind, content) = match decode(kind, &body[..end]) {
+        let (kind, mut content) = match decode(kind, &body[..end]) {
             Ok(decoded) => decoded,
             Err(fault) => return Err(broken(fault)),
         };
-        found.push(Section { kind, content });
+        let mut settings = Vec::new();
+        if kind == Kind::Certificate {
+            let length = der::encoded_length(&content).unwrap_or(content.len());
+            settings = content.split_off(length);
+            let may_follow = label == TRUSTED && trust::is_well_formed(&settings);
+            if !settings.is_empty() && !may_follow {
+                return Err(broken("other bytes follow it"));
+            }
+        }
+        found.push(Section { kind, content, settings });
         rest = after_end;
     }
     // A line that only looks like the start of a section would otherwise be passed over.
@@ -193,16 +207,15 @@ fn decode(kind: Kind, body: &[u8]) -> std::result::Result<(Kind, Vec<u8>), &'sta
             false => "its base64 is malformed",
         }
     })?;
-    let mut content = decoded.to_vec();
+    let content = decoded.to_vec();
     if content.is_empty() {
         return Err("it is empty");
     }
     if kind == Kind::Certificate {
         // A trusted certificate of OpenSSL carries its settings behind the certificate.
         let length = der::encoded_length(&content).ok_or("it is not well-formed")?;
-        content.truncate(length);
         // Some tools label everything a certificate.
-        match DerKind::of(&content) {
+        match DerKind::of(&content[..length]) {
             DerKind::CertificateRequest => {
                 return Err("it is a certificate request, which a CA has yet to sign");
             }
