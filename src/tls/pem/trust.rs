@@ -90,15 +90,15 @@ mod tests {
         };
         let (servers, clients) = (Purpose::Servers.identifier(), Purpose::Clients.identifier());
         let mail: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 4];
-        let alias = vec![0x0c, 1, b'a'];
+        let alias = || vec![0x0c, 1, b'a'];
         for (settings, for_servers, for_clients) in [
             (Vec::new(), true, true),
             (settings(&[]), true, true),
-            (settings(&[alias.clone()]), true, true),
+            (settings(&[alias()]), true, true),
             (settings(&[list(SEQUENCE, &[servers])]), true, false),
             (settings(&[list(SEQUENCE, &[clients, servers])]), true, true),
             (settings(&[list(SEQUENCE, &[ANY_PURPOSE])]), true, true),
-            (settings(&[list(SEQUENCE, &[mail]), alias.clone()]), false, false),
+            (settings(&[list(SEQUENCE, &[mail]), alias()]), false, false),
             (settings(&[list(REJECTED, &[servers])]), false, true),
             (settings(&[list(REJECTED, &[mail])]), true, true),
             (settings(&[list(REJECTED, &[ANY_PURPOSE])]), false, false),
