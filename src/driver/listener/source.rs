@@ -11,6 +11,7 @@ use crate::driver::event_loop::source::{
     AttemptResult, IdleSlot, LoopSource, LoopTicket, NextStep, Registration,
 };
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::registry::Member;
 use crate::driver::sys::clock;
 use crate::driver::sys::listen::Registrable;
 use crate::driver::sys::log::log_debug;
@@ -50,15 +51,8 @@ impl ListenerInner {
             if state.pending() >= self.settings.max_pending {
                 let Some(oldest) = state.opening.displace(clock::now()) else { return false };
                 drop(state);
-                log_debug(format_args!(
-                    "{}: reset while opening, because max_pending is reached",
-                    oldest.requested()
-                ));
-                discard(&oldest);
-                // If it opened in the meantime, it counts as open.
-                let displaced = !oldest.has_opened();
+                self.reset_displaced(&oldest);
                 state = self.state();
-                state.counters.displaced += u64::from(displaced);
                 continue;
             }
             let (back, result) = self.try_accept(state);
@@ -73,6 +67,18 @@ impl ListenerInner {
             }
         }
         true
+    }
+
+    /// Resets a connection that was opening, to make room for others.
+    pub(super) fn reset_displaced(&self, oldest: &Arc<Connection>) {
+        log_debug(format_args!(
+            "{}: reset while opening, because max_pending is reached",
+            oldest.requested()
+        ));
+        discard(oldest);
+        // The registry counts one that opened or failed in the meantime.
+        let displaced = oldest.totals().opened == Some(Err(Fault::Aborted));
+        self.state().counters.displaced += u64::from(displaced);
     }
 
     /// Runs whatever the event loop does for the listener.

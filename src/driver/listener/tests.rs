@@ -1,6 +1,7 @@
 //! Panics of the crate while a listener accepts, which are bugs: every wait still ends, and nothing is lost for ever.
+//! Also the counts of connections that give way to others.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{AcceptLimit, ListenConfig, ListenSettings, ListenerInner};
+use crate::driver::connection::Connection;
 use crate::driver::ops::accept::AcceptedOptions;
+use crate::driver::registry::Member;
 use crate::driver::sys::listen::BindOptions;
 use crate::egress::IngressRules;
 use crate::error::ErrorKind;
@@ -61,11 +64,13 @@ impl Test {
 
     /// Waits until the panic has happened.
     fn wait_panicked(&self) {
-        let begun = Instant::now();
-        while self.listener.panics.load(Ordering::Relaxed) {
-            assert!(begun.elapsed() < WATCHDOG, "nothing is accepted");
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_until("something is accepted", || !self.listener.panics.load(Ordering::Relaxed));
+    }
+
+    /// Waits for a connection that is opening, and takes it, as the event loop does to make room.
+    fn oldest(&self) -> Arc<Connection> {
+        wait_until("it is opening", || self.listener.stats().pending == 1);
+        self.listener.state().opening.take(|_| true).expect("it cannot open")
     }
 
     /// Checks that the end comes, and that the reserved slot is free.
@@ -78,6 +83,15 @@ impl Test {
         assert_eq!(self.listener.state().uses, 0);
         assert_eq!(self.listener.registry().open_sockets(), 0);
         TcpStream::connect(self.listener.local_address()).expect_err("nothing listens");
+    }
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut is_it: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_it() {
+        assert!(begun.elapsed() < WATCHDOG, "{what}");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -142,4 +156,39 @@ fn a_panic_of_an_opening_socket_ends_the_wait_for_it() {
     // The event loop handles the end of the peer.
     drop(client);
     test.assert_ends(Ok(()));
+}
+
+/// Between the choice of the oldest connection and its reset, another thread may open it or make it fail.
+#[test]
+fn a_displaced_connection_counts_once() {
+    let check = |test: Test, expected: [u64; 2], what| {
+        let stats = test.listener.stats();
+        assert_eq!([stats.opened, stats.failed], expected, "{what}");
+        assert_eq!((stats.accepted, stats.pending), (1, 0), "{what}");
+        test.listener.abort_listening();
+        test.assert_ends(Ok(()));
+    };
+
+    let silent = Test::listening(true, secured());
+    let _client = silent.client();
+    silent.listener.reset_displaced(&silent.oldest());
+    check(silent, [0, 1], "it was opening");
+
+    let failing = Test::listening(true, secured());
+    let mut client = failing.client();
+    let oldest = failing.oldest();
+    client.write_all(b"no TLS").expect("the socket is connected");
+    wait_until("it fails", || oldest.totals().opened.is_some());
+    failing.listener.reset_displaced(&oldest);
+    check(failing, [0, 1], "it failed in the meantime");
+
+    let opened = Test::listening(true, SocketOptions::new());
+    let _client = opened.client();
+    let mut oldest = None;
+    wait_until("it opens", || {
+        oldest = opened.listener.state().ready.pop_front();
+        oldest.is_some()
+    });
+    opened.listener.reset_displaced(&oldest.expect("it was waited for"));
+    check(opened, [1, 0], "it opened in the meantime");
 }
