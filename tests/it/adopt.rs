@@ -125,6 +125,10 @@ fn a_stream_that_waits_for_a_slot_is_closed_with_its_socket() {
         waiting(&second).close().expect("the close succeeds");
         second.assert_received(b"");
 
+        let aborted = Peer::reading();
+        waiting(&aborted).abort();
+        aborted.assert_reset();
+
         let third = Peer::reading();
         let queued = waiting(&third);
         socket.close().expect("the close succeeds");

@@ -139,6 +139,9 @@ impl ConnectionState {
         // A running timer still needs this state.
         let finished = self.machine.next_timer().is_none() && !self.is_opening();
         let mut finished = if finished { self.establishing.take() } else { None };
+        // An adopted connection that no attempt has taken up ends like one that comes too late.
+        let adopted = finished.as_mut().and_then(|establishing| establishing.adopted.take());
+        let late_wire = late_wire.or_else(|| adopted.map(|adopted| Arc::new(adopted.into_wire())));
         let forget = finished.as_ref().and_then(|establishing| establishing.ticket);
         let mut cancel_attempts = None;
         let mut cancel_attempt = None;
