@@ -25,6 +25,7 @@ macro_rules! bugs {
 
 bugs! {
     // The driver's bugs, which the models of tests/schedules find.
+    AbortForgetsAccept: "A client that is accepted during the abort of a listener is returned.",
     AbortForgetsOpening: "The abort of a listener resets no connection that just begins to open.",
     AcceptTurnLost: "A thread that has accepted wakes no thread to accept the next client.",
     AcceptsSocketsAfterShutdown: "A connector that was shut down opens new sockets.",

@@ -20,6 +20,11 @@ const THIS_BUILD: Waiting = if cfg!(sockeye_condvar) { Waiting::Condvar } else {
 
 const FINDERS: &[(&str, Waiting, &[&str])] = &[
     (
+        "AbortForgetsAccept",
+        Waiting::Poll,
+        &["accepting::an_abort_resets_what_no_thread_has_accepted"],
+    ),
+    (
         "AbortForgetsOpening",
         Waiting::Poll,
         &[
@@ -50,7 +55,6 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         &[
             "accepting::a_deadline_in_the_past_ends_blocked_accepts",
             "accepting::abort_and_close_end_blocked_accepts",
-            "accepting::an_abort_resets_what_no_thread_has_accepted",
             "accepting::shutdown_of_a_shared_connector_ends_a_concurrent_accept",
         ],
     ),
@@ -293,7 +297,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "TurnReleasedSilently",
         Waiting::Poll,
         &[
-            "reading::two_readers_share_the_data_and_both_see_eof",
+            "reading::two_readers_take_turns",
             "upgrading::earlier_writes_precede_an_upgrade",
             "writing::a_half_close_waits_for_earlier_writes",
             "writing::two_writers_take_turns",

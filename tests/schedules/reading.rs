@@ -1,5 +1,6 @@
 //! Blocked reads, and the events that end them.
 
+use std::io::Read;
 use std::time::Duration;
 
 use sockeye::ErrorKind;
@@ -41,6 +42,29 @@ fn two_readers_share_the_data_and_both_see_eof() {
         bytes.extend(others);
         bytes.sort_unstable();
         assert_eq!(bytes, b"12", "each byte once");
+        test.assert_peer_saw(PeerSaw::Fin);
+    });
+}
+
+/// The reader that gets the first byte ends with it. The end of its turn wakes the other one at once.
+#[test]
+fn two_readers_take_turns() {
+    explore("two readers take turns", || {
+        let test = TestSocket::open(options());
+        let begun = model::now();
+        let readers = [(), ()].map(|()| {
+            let socket = test.socket.clone();
+            spawn(move || {
+                let mut byte = [0];
+                (&socket).read_exact(&mut byte).unwrap();
+                byte
+            })
+        });
+        test.peer.send(b"12");
+        let mut bytes = readers.map(|reader| reader.join().unwrap()).concat();
+        bytes.sort_unstable();
+        assert_eq!(bytes, b"12");
+        assert_eq!(model::now(), begun, "no thread waited for time to pass");
         test.assert_peer_saw(PeerSaw::Fin);
     });
 }

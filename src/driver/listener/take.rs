@@ -86,7 +86,8 @@ impl ListenerInner {
                 state.counters.over_limit += u64::from(refuses);
                 let now = clock::now();
                 let actions = state.acceptor.handle(AcceptorInput::Accepted, now);
-                let reset = refuses || actions.reset_client;
+                let is_late = actions.reset_client && !planted!(AbortForgetsAccept);
+                let reset = refuses || is_late;
                 let state = self.perform(state, actions);
                 if !reset {
                     let taken = Taken { stream, remote, slot, socket_use };

@@ -4,9 +4,9 @@
 //! runs at a time. Shuttle chooses the next task at every lock, atomic operation, wait and system call, so a run can be
 //! steered and repeated. The driver is the real one, with its event loop. The differences to a real system are:
 //!
-//! - A system call takes effect at once, and other tasks may run before it. Sockets behave like those of Linux, as far
-//!   as the driver can tell. For example, an error is reported once, and closing with unread data sends a reset.
-//!   Readiness is edge-triggered in the event loop and level-triggered in a caller's poll(2).
+//! - A system call takes effect at once, and other tasks may run before and after it. Sockets behave like those of
+//!   Linux, as far as the driver can tell. For example, an error is reported once, and closing with unread data sends a
+//!   reset. Readiness is edge-triggered in the event loop and level-triggered in a caller's poll(2).
 //! - Time stands still while any task can run. If none can, it jumps to the next instant for which a task waits.
 //!   [`pass_time`] advances it while other tasks run.
 //! - The platform tests (blocking receives), several addresses and name lookups are left out.
@@ -83,10 +83,13 @@ fn world() -> MutexGuard<'static, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes a system call. Other tasks may run before it.
+/// Makes a system call. Other tasks may run before it, and before the caller learns of its result: shuttle takes a free
+/// lock without a switch.
 fn call<R>(call: impl FnOnce(&mut System) -> R) -> R {
     yield_point();
-    call(&mut world().system)
+    let result = call(&mut world().system);
+    yield_point();
+    result
 }
 
 /// Lets the scheduler switch to another task.
