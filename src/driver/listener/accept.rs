@@ -111,6 +111,10 @@ impl ListenerInner {
                 return Ok(connection);
             }
             if let Some(outcome) = state.end() {
+                // There is nothing to pass on, and many threads may be here at once.
+                state.accepters -= 1;
+                call.is_counted = false;
+                drop(state);
                 return Err(end_error(outcome));
             }
             if state.turn_held || self.settings.when_opened || state.acceptor.is_closing() {

@@ -51,7 +51,7 @@ impl TestProcess {
     /// Starts the process with `command`, to which it adds the binary's arguments.
     pub fn start(name: &str, part: &str, mut command: Command) -> TestProcess {
         let mut child = command
-            .args([name, "--exact", "--nocapture", "--test-threads=1"])
+            .args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
             .env(PART, part)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
