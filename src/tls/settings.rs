@@ -88,7 +88,7 @@ impl Settings {
         } = self;
         let setters = [
             ("alpn", !alpn.is_empty()),
-            ("client_auth_pem or identity", client_auth.is_some()),
+            ("identity or client_auth_pem", client_auth.is_some()),
             ("min_version", parameters.min_version.is_some()),
             ("max_version", parameters.max_version.is_some()),
             ("cipher_suites", parameters.cipher_suites.is_some()),
