@@ -373,6 +373,7 @@ pub(super) fn drift(warm_up: usize, count: usize, most: usize) {
 }
 
 /// Accepts and closes connections, and checks that nothing is left.
+#[cfg(target_os = "linux")]
 fn cycles(listener: &Listener, cycles: usize) {
     thread::scope(|scope| {
         scope.spawn(|| {
