@@ -119,6 +119,11 @@ impl SocketAddress {
         })
     }
 
+    /// Creates the address that stands for a Unix-domain one, which no connect accepts.
+    pub(crate) fn unreachable_localhost() -> Self {
+        SocketAddress { hostname: "localhost".into(), port: 0, scope_id: 0 }
+    }
+
     /// Refuses port 0, which the conversions from numbers accept.
     pub(crate) fn check_port(&self) -> Result<()> {
         match self.port {
@@ -260,8 +265,8 @@ fn dotted(ip: Ipv4Addr) -> Box<str> {
     std::str::from_utf8(&text[..len]).expect("digits and dots are ASCII").into()
 }
 
-/// Keeps the IPv6 scope: it is dialled and compared, but not printed. Accepts any port; [`connect`](crate::connect)
-/// refuses 0.
+/// Keeps the IPv6 scope: it is dialled and compared, but not printed. A proxy cannot get one. Accepts any port;
+/// [`connect`](crate::connect) refuses 0.
 ///
 /// ```
 /// use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};

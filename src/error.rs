@@ -14,6 +14,7 @@ mod attempt;
 mod fault;
 mod kind;
 mod message;
+mod proxy_reply;
 #[cfg(test)]
 mod tests;
 mod tls_failure;
@@ -21,9 +22,10 @@ mod tls_failure;
 use crate::timings::Timings;
 
 pub use self::attempt::Attempt;
-pub use self::fault::{FailedAttempt, Fault, Step, TimerKind};
+pub use self::fault::{FailedAttempt, Fault, Step, TcpOption, TimerKind};
 pub use self::kind::ErrorKind;
-pub(crate) use self::message::{DENIED_MESSAGE, DenialText};
+pub(crate) use self::message::{DENIED_MESSAGE, DenialText, ProxyBlame};
+pub use self::proxy_reply::ProxyReply;
 pub use self::tls_failure::TlsFailure;
 
 /// The result type of every fallible call of this crate, except [`Read`](io::Read) and [`Write`](io::Write).
@@ -74,6 +76,7 @@ struct Inner {
     step: Option<Step>,
     timings: Option<Timings>,
     tls_failure: Option<TlsFailure>,
+    proxy_reply: Option<ProxyReply>,
     source: Option<Cause>,
     attempts: Vec<Attempt>,
 }
@@ -120,6 +123,10 @@ impl Error {
     /// Returns the connection attempts in the order in which they began, each with its own error. Attempts that are
     /// still pending when a limit passes are [`ErrorKind::TimedOut`]. Includes up to 64 addresses that the egress
     /// rules denied. Empty if nothing was dialled or denied.
+    ///
+    /// Of a connection through a [proxy](crate::Proxy), they are those to addresses of the target that this side knows:
+    /// denied ones, and those that the proxy got. Attempts to the proxy follow if they all failed. So there are none if a
+    /// proxy that got a name refused it.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         &self.inner.attempts
@@ -190,6 +197,23 @@ impl Error {
         self.inner.tls_failure
     }
 
+    /// Returns the proxy's reply. `None` unless this error's kind is [`Proxy`](ErrorKind::Proxy).
+    ///
+    /// ```no_run
+    /// use sockeye::{Connector, Proxy, ProxyReply};
+    ///
+    /// let connector = Connector::builder().proxy(Proxy::http("proxy.corp.example:3128")?).build()?;
+    /// let error = connector.connect("example.com:80")?.opened().unwrap_err();
+    /// if error.proxy_reply() == Some(ProxyReply::Http(407)) {
+    ///     eprintln!("the proxy wants credentials: {error}");
+    /// }
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    pub fn proxy_reply(&self) -> Option<ProxyReply> {
+        self.inner.proxy_reply
+    }
+
     /// Returns the error inside an [`io::Error`] that came from this crate.
     #[must_use]
     pub fn from_io(error: &io::Error) -> Option<&Error> {
@@ -229,9 +253,10 @@ impl Error {
         let source = fault.code().map(io::Error::from_raw_os_error);
         let message = match fault {
             // These messages include the operating system's text; the source has the number.
-            Fault::Connect(code) | Fault::Io(code) => {
+            Fault::Connect(code) | Fault::Io(code) | Fault::Option(_, code) => {
                 Cow::Owned(format!("{}: {}", fault.message(), fault::words(code)))
             }
+            Fault::Proxy(_) => fault.reason(),
             _ => Cow::Borrowed(fault.message()),
         };
         let step = match fault {
@@ -240,22 +265,31 @@ impl Error {
         };
         Error::build(Inner {
             io_kind: fault.io_kind(source.as_ref()),
+            proxy_reply: fault.proxy_reply(),
             step,
             source: source.map(|source| Cause::Io(Arc::new(source))),
             ..Inner::new(fault.kind(), message)
         })
     }
 
-    /// Creates the error of a connection whose TLS failed. During a handshake, `requested` is the peer.
+    /// Creates the error of a connection whose TLS failed. During a handshake, `requested` is the peer. `proxy` is the
+    /// proxy if it is TLS with that.
     pub(crate) fn from_tls(
         failure: TlsFailure,
         message: &str,
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
         requested: Option<&dyn fmt::Display>,
+        proxy: Option<&dyn fmt::Display>,
     ) -> Self {
-        let message = match requested {
-            Some(requested) => format!("cannot secure the connection to {requested}: {message}"),
-            None => message.to_owned(),
+        let message = match (requested, proxy) {
+            (Some(requested), None) => {
+                format!("cannot secure the connection to {requested}: {message}")
+            }
+            (Some(requested), Some(proxy)) => format!(
+                "cannot connect to {requested}: cannot secure the connection to proxy {proxy}: {message}"
+            ),
+            (None, Some(proxy)) => format!("TLS with proxy {proxy} failed: {message}"),
+            (None, None) => message.to_owned(),
         };
         Error::build(Inner {
             tls_failure: Some(failure),
@@ -271,10 +305,12 @@ impl Error {
     }
 
     /// Creates the error of a connection that never opened. It has the requested address, every attempt, and the
-    /// resolver's error if there is one. `denied` explains why the egress rules denied an address.
+    /// resolver's error if there is one. `proxy` is the proxy if the connection was to use one. `denied` explains why the
+    /// egress rules denied an address.
     pub(crate) fn from_connect(
         fault: Fault,
         requested: &dyn fmt::Display,
+        proxy: Option<ProxyBlame<'_>>,
         failed: &[FailedAttempt],
         resolver: Option<LookupError>,
         denied: impl Fn(SocketAddr) -> Option<DenialText>,
@@ -291,7 +327,7 @@ impl Error {
                 };
                 Attempt { address, error: error.during(Step::Connect), elapsed }
             };
-        let message = message::connect_failed(fault, requested, failed, &denials);
+        let message = message::connect_failed(fault, requested, proxy, failed, &denials);
         let (transient, source) = match resolver {
             Some(LookupError { is_transient: passing, error }) => {
                 (passing && fault == Fault::Resolve, Some(error))
@@ -300,6 +336,7 @@ impl Error {
         };
         Error::build(Inner {
             transient,
+            proxy_reply: fault.proxy_reply(),
             io_kind: fault.io_kind(source.as_ref()),
             source: source.map(|source| Cause::Io(Arc::new(source))),
             attempts: failed.iter().zip(&denials).map(attempt).collect(),
@@ -308,7 +345,7 @@ impl Error {
     }
 
     /// Creates the error of an address on which the system does not let the program listen.
-    pub(crate) fn from_listen(address: SocketAddr, error: io::Error) -> Self {
+    pub(crate) fn from_listen(address: &dyn fmt::Display, error: io::Error) -> Self {
         let reason = error.raw_os_error().map_or_else(|| error.to_string(), fault::words);
         Error::build(Inner {
             io_kind: fault::io_kind(ErrorKind::Io, &error),
@@ -358,6 +395,7 @@ impl Inner {
             step: None,
             timings: None,
             tls_failure: None,
+            proxy_reply: None,
             source: None,
             attempts: Vec::new(),
         }

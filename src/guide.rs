@@ -10,12 +10,16 @@
 //! 6. [`tls`]: trust, full duplex, close_notify, and the limits on a server.
 //! 7. [`starttls`]: upgrading a plaintext connection, safe from injected plaintext.
 //! 8. [`egress_and_ssrf`]: egress rules against SSRF, limits, scopes, shutdown.
-//! 9. [`serving`]: listeners, their limits, and an end that loses no client.
-//! 10. [`threads_and_fork`]: threads, callbacks, descriptors, `fork`, process exit.
-//! 11. [`recipes`]: a pool, reconnecting, one deadline, stopping a thread, system roots, a port probe.
-//! 12. [`from_workers`]: every call and example of the Workers `connect()` API, in Rust.
-//! 13. [`workers_differences`]: what differs from Workers and why, and the rules of the platform.
-//! 14. [`from_node_go_std`]: what this crate adds, and how Workers, Node, Go and `std` behave in each case.
+//! 9. [`proxies`]: HTTP and SOCKS proxies, exceptions, and what egress rules can judge.
+//! 10. [`serving`]: listeners, their limits, and an end that loses no client.
+//! 11. [`many_sockets`]: thousands of sockets on one thread, calls that never wait, busy polling.
+//! 12. [`unix_sockets`]: paths, permissions, the process at the other end, and what differs from TCP.
+//! 13. [`threads_and_fork`]: threads, callbacks, descriptors, `fork`, process exit.
+//! 14. [`recipes`]: a pool, reconnecting, one deadline, stopping a thread, system roots, a port probe.
+//! 15. [`other_crates`]: how a socket gets into code that somebody else wrote.
+//! 16. [`from_workers`]: every call and example of the Workers `connect()` API, in Rust.
+//! 17. [`workers_differences`]: what differs from Workers and why, and the rules of the platform.
+//! 18. [`from_node_go_std`]: what this crate adds, and how Workers, Node, Go and `std` behave in each case.
 //!
 //! `ARCHITECTURE.md` in the repository describes how the crate is built, and `TESTING.md` how it is tested.
 //!
@@ -83,10 +87,14 @@ pub mod egress_and_ssrf;
 pub mod from_node_go_std;
 pub mod from_workers;
 pub mod half_open;
+pub mod many_sockets;
+pub mod other_crates;
+pub mod proxies;
 pub mod recipes;
 pub mod serving;
 pub mod starttls;
 pub mod threads_and_fork;
 pub mod tls;
+pub mod unix_sockets;
 pub mod workers_differences;
 pub mod writing;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::address::SocketAddress;
 use crate::error::{Error, Fault};
 use crate::tls::TlsInfo;
+use crate::unix::SharedPeer;
+#[cfg(unix)]
+use crate::unix::{PeerCredentials, UnixAddress};
 
 pub use crate::timings::Timings;
 
@@ -71,6 +74,9 @@ impl Health {
 pub struct SocketInfo {
     requested: SocketAddress,
     endpoints: Endpoints,
+    proxy: Option<SocketAddr>,
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only Unix systems have such sockets"))]
+    unix: SharedPeer,
     timings: Timings,
     negotiated: Option<Negotiated>,
 }
@@ -87,14 +93,16 @@ pub(crate) struct Negotiated {
 impl SocketInfo {
     pub(crate) fn new(
         requested: SocketAddress,
-        endpoints: Endpoints,
+        (endpoints, proxy, unix): (Endpoints, Option<SocketAddr>, SharedPeer),
         timings: Timings,
         negotiated: Option<Negotiated>,
     ) -> Self {
-        SocketInfo { requested, endpoints, timings, negotiated }
+        SocketInfo { requested, endpoints, proxy, unix, timings, negotiated }
     }
 
-    /// Returns the peer's numeric address. `None` for a connection that had ended before it was
+    /// Returns the peer's numeric address. For an accepted socket, that of the client that a
+    /// [PROXY header](crate::ListenOptions::proxy_protocol_from) names. `None` behind a proxy that was dialled, which does
+    /// not reveal it, for a Unix-domain socket, and for a connection that had ended before it was
     /// [adopted](crate::Connector::adopt), because the kernel no longer knows it.
     #[must_use]
     #[doc(alias("remoteAddress", "peer_addr", "RemoteAddr"))]
@@ -102,17 +110,58 @@ impl SocketInfo {
         self.endpoints.remote
     }
 
-    /// Returns this end's numeric address. `None` if the kernel did not report it.
+    /// Returns the numeric address of the proxy that was dialled, or that sent a
+    /// [PROXY header](crate::ListenOptions::proxy_protocol_from). `None` for a direct connection.
+    #[must_use]
+    pub fn proxy_address(&self) -> Option<SocketAddr> {
+        self.proxy
+    }
+
+    /// Returns this end's numeric address. `None` if the kernel did not report it, and for a Unix-domain socket.
     #[must_use]
     #[doc(alias("localAddress", "local_addr", "LocalAddr"))]
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.endpoints.local
     }
 
-    /// Returns the requested address, with its host as it was written; for a socket that was not dialled, the peer's.
+    /// Returns the requested address, with its host as it was written. For a socket that was not dialled, it is the peer's;
+    /// if a PROXY header came, the proxy's.
     #[must_use]
     pub fn requested(&self) -> &SocketAddress {
         &self.requested
+    }
+
+    /// Returns the address of the peer of a Unix-domain socket, as the kernel reported it when the connection was made.
+    /// `None` if the peer is not bound, as most clients are not, and for TCP.
+    #[cfg(unix)]
+    #[must_use]
+    #[doc(alias("peer_addr"))]
+    pub fn unix_address(&self) -> Option<UnixAddress> {
+        self.unix.as_ref()?.address.clone()
+    }
+
+    /// Returns the credentials of the process at the other end of a Unix-domain socket when the connection was made
+    /// (`SO_PEERCRED`, `LOCAL_PEERCRED`). For a client, that is the process that called listen(2). `None` for TCP, and on
+    /// illumos and Solaris.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use sockeye::{ListenOptions, SocketOptions, UnixAddress};
+    ///
+    /// # let name = format!("sockeye-doc-{}", std::process::id());
+    /// let address = UnixAddress::from_abstract_name(name)?;
+    /// let listener = sockeye::listen_unix(address.clone(), ListenOptions::new())?;
+    /// let client = sockeye::connect_unix(address, SocketOptions::new())?;
+    /// let server = client.opened()?.peer_credentials().unwrap();
+    /// assert_eq!(server.pid, Some(std::process::id() as i32));
+    /// # }
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[cfg(unix)]
+    #[must_use]
+    #[doc(alias("SO_PEERCRED", "LOCAL_PEERCRED", "getpeereid", "peer_cred", "ucred"))]
+    pub fn peer_credentials(&self) -> Option<PeerCredentials> {
+        self.unix.as_ref()?.credentials
     }
 
     /// Returns the protocol negotiated by ALPN (RFC 7301). `None` in plaintext, if none was offered, or if the peer
@@ -131,7 +180,8 @@ impl SocketInfo {
         self.negotiated.as_ref()?.server_name.as_deref()
     }
 
-    /// Returns version, cipher suite, certificates and resumption. `None` in plaintext.
+    /// Returns version, cipher suite, certificates and resumption of TLS with the peer. `None` in plaintext. TLS with an
+    /// [`https` proxy](crate::Proxy::https) does not count.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsInfo> {
         Some(&self.negotiated.as_ref()?.tls)
@@ -164,7 +214,7 @@ impl SocketInfo {
         self.tls()?.server_end_point()
     }
 
-    /// Returns how long lookup, connection and handshake took.
+    /// Returns how long lookup, connection, dialogue with a proxy and handshake took.
     #[must_use]
     pub fn timings(&self) -> Timings {
         let handshake =
@@ -193,7 +243,8 @@ pub struct ConnectorStats {
     pub opened: u64,
     /// Connections that could not be established. Excludes those that this side closed first.
     pub failed: u64,
-    /// Connections that the egress rules denied by host, port or address.
+    /// Connections that the egress rules denied by host, port or address; and those of a listener that shares the
+    /// connector whose PROXY header named a client that the ingress rules deny.
     pub denied: u64,
     /// Connects that failed with [`Limit`](crate::ErrorKind::Limit).
     pub over_limit: u64,
@@ -219,7 +270,7 @@ pub struct ListenerStats {
     pub accepted: u64,
     /// Connections that opened. With TLS from the start, the handshake has succeeded too.
     pub opened: u64,
-    /// Connections that failed before they opened: in the TLS handshake, by the handshake timeout, or to make room at
+    /// Connections that failed before they opened: in the PROXY header or the TLS handshake, by the handshake timeout, or to make room at
     /// [`max_pending`](crate::ListenOptions::max_pending).
     pub failed: u64,
     /// Connections that the [ingress rules](crate::IngressRules) denied.

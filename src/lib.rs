@@ -46,6 +46,9 @@
 //! | `native-roots` | [`Roots`] has the roots of the system |
 //! | `platform-verifier` | [`Roots`] has the certificate verifier of the system |
 //! | `rustls-0_23` | [`TlsOptions`] accepts a complete configuration of rustls 0.23 |
+//! | `imap-3` | [`Socket`] has the trait `SetReadTimeout` of imap 3, which IDLE needs |
+//! | `r2d2-0_8` | module `r2d2`: connection pools of r2d2 0.8 |
+//! | `tungstenite-0_30` | [`Socket`] has the trait `NoDelay` of tungstenite 0.30, which its `client_tls` needs |
 //! | `ureq-3` | module `ureq`: HTTP with ureq 3, under the egress rules of a [`Connector`] |
 //! | `sim` | module `sim`: the [`machine`] in a simulated world, for tests and fuzzing |
 //!
@@ -78,17 +81,35 @@ mod driver;
 mod egress;
 mod error;
 pub mod guide;
+#[cfg(feature = "imap-3")]
+mod imap;
 mod info;
 pub mod machine;
+pub mod net;
 mod options;
 mod panic;
+mod poll;
 mod process;
+mod proxy;
+#[cfg(feature = "r2d2-0_8")]
+pub mod r2d2;
 mod resolver;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod socket;
 mod timings;
 mod tls;
+#[cfg(feature = "tungstenite-0_30")]
+mod tungstenite;
+#[cfg_attr(
+    any(not(unix), sockeye_shuttle),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "only Unix systems have public functions that use this"
+    )
+)]
+mod unix;
 #[cfg(feature = "ureq-3")]
 pub mod ureq;
 
@@ -98,18 +119,26 @@ pub use driver::sys::shuttle as model;
 pub use address::SocketAddress;
 pub use driver::Descriptor;
 pub use egress::{EgressRules, IngressRules};
-pub use error::{Attempt, Error, ErrorKind, Result, Step, TlsFailure};
+pub use error::{Attempt, Error, ErrorKind, ProxyReply, Result, Step, TlsFailure};
 pub use info::{ConnectorStats, Health, ListenerStats, Phase, SocketInfo, Stats, Timings};
 pub use options::{AcceptWhen, Keepalive, SecureTransport, SocketOptions, TcpOptions};
+pub use poll::{Event, Events, Interest};
+pub use proxy::{NoProxy, Proxy, ProxyRules};
 pub use resolver::Resolver;
 pub use socket::{
-    Connector, ConnectorBuilder, Incoming, ListenOptions, ListenScope, Listener, Reader, Scope,
-    Socket, Writer, connect, connect_with, listen, listen_with,
+    Connector, ConnectorBuilder, Incoming, ListenOptions, ListenScope, Listener, Pollable, Poller,
+    Reader, Scope, Socket, TunnelError, TunnelSide, Writer, connect, connect_with, listen,
+    listen_with, tunnel, wait_any,
 };
 pub use tls::{
     ClientAuth, EchStatus, Identities, Identity, PeerCertificates, RevocationPolicy, Roots,
     ServerTlsOptions, TlsInfo, TlsOptions, TlsVersion,
 };
+
+#[cfg(unix)]
+pub use socket::{connect_unix, listen_unix};
+#[cfg(unix)]
+pub use unix::{PeerCredentials, UnixAddress};
 
 /// The README, whose examples are tests.
 #[cfg(doctest)]

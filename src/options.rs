@@ -2,9 +2,9 @@
 
 mod accept_when;
 mod secure_transport;
+mod tcp;
+mod unix;
 
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -12,16 +12,14 @@ use crate::tls::{ServerTlsOptions, TlsOptions};
 
 pub use self::accept_when::AcceptWhen;
 pub use self::secure_transport::SecureTransport;
-pub(crate) use self::secure_transport::TlsSide;
+pub(crate) use self::secure_transport::{TlsSide, client_setup};
+pub(crate) use self::tcp::check_busy_poll;
+pub use self::tcp::{Keepalive, TcpOptions};
 
 /// Default connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default close timeout.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Range of a user timeout on Linux, where it is an `int` of milliseconds.
-const USER_TIMEOUTS: RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_millis(i32::MAX as u64);
 
 /// Options of one socket. Each setter takes and returns `self`.
 ///
@@ -53,6 +51,7 @@ pub struct SocketOptions {
     pub(crate) close_timeout: Duration,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
+    pub(crate) bypass_proxy: bool,
     pub(crate) tcp: TcpOptions,
 }
 
@@ -70,6 +69,7 @@ impl SocketOptions {
             close_timeout: CLOSE_TIMEOUT,
             read_timeout: None,
             write_timeout: None,
+            bypass_proxy: false,
             tcp: TcpOptions::new(),
         }
     }
@@ -210,6 +210,13 @@ impl SocketOptions {
         self
     }
 
+    /// Dials directly, ignoring the connector's [proxy rules](crate::ConnectorBuilder::proxy). Default `false`.
+    #[must_use]
+    pub fn bypass_proxy(mut self, bypass: bool) -> Self {
+        self.bypass_proxy = bypass;
+        self
+    }
+
     /// Refuses invalid values before anything is sent.
     pub(crate) fn check(&self) -> Result<()> {
         check_limit("connect_timeout", self.connect_timeout)?;
@@ -259,188 +266,20 @@ pub(crate) fn check_limit(name: &str, limit: Option<Duration>) -> Result<()> {
     }
 }
 
-/// TCP settings, applied before the connection attempt.
-#[derive(Clone, Debug)]
-pub struct TcpOptions {
-    pub(crate) nodelay: bool,
-    pub(crate) keepalive: Option<Keepalive>,
-    pub(crate) user_timeout: Option<Duration>,
-    pub(crate) bind: Option<SocketAddr>,
-    pub(crate) recv_buffer_size: Option<usize>,
-    pub(crate) send_buffer_size: Option<usize>,
-}
-
-impl TcpOptions {
-    /// Returns the defaults: `TCP_NODELAY` is set, and everything else is left to the operating system.
-    #[must_use]
-    pub fn new() -> Self {
-        TcpOptions {
-            nodelay: true,
-            keepalive: None,
-            user_timeout: None,
-            bind: None,
-            recv_buffer_size: None,
-            send_buffer_size: None,
-        }
-    }
-
-    /// Sets `TCP_NODELAY`, which sends small segments at once. Default `true`.
-    #[must_use]
-    #[doc(alias("TCP_NODELAY", "setNoDelay"))]
-    pub fn nodelay(mut self, on: bool) -> Self {
-        self.nodelay = on;
-        self
-    }
-
-    /// Probes an idle connection (`SO_KEEPALIVE`). Default: no probes. If the peer does not answer the probes, the
-    /// connection ends with [`Lost`](crate::ErrorKind::Lost).
-    #[must_use]
-    #[doc(alias("SO_KEEPALIVE", "setKeepAlive"))]
-    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.keepalive = Some(keepalive);
-        self
-    }
-
-    /// Limits how long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482). The connection then ends with
-    /// [`Lost`](crate::ErrorKind::Lost). From 1 ms to 2,147,483,647 ms (24.8 days); fractions of a millisecond are
-    /// dropped. Default: left to the operating system. Linux only: elsewhere [`connect_with`](crate::connect_with)
-    /// fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
-    #[must_use]
-    #[doc(alias("TCP_USER_TIMEOUT"))]
-    pub fn user_timeout(mut self, limit: Duration) -> Self {
-        self.user_timeout = Some(limit);
-        self
-    }
-
-    /// Sets the local address and port to connect from. Addresses of the other family are skipped. With a port other
-    /// than 0, attempts run one after another. Default: chosen by the kernel.
-    ///
-    /// With port 0 the kernel chooses the port. Linux does so on connect (`IP_BIND_ADDRESS_NO_PORT`), so connections
-    /// to different peers can share a port. Other systems choose it earlier, and no two bound connections of this
-    /// address can then share a port. There are only about 16,000 to 28,000 ports.
-    #[must_use]
-    pub fn bind(mut self, local: SocketAddr) -> Self {
-        self.bind = Some(local);
-        self
-    }
-
-    /// Sets the size of the kernel's receive buffer (`SO_RCVBUF`), from 1 to 2,147,483,647 bytes. Default: left to
-    /// the operating system, which grows it as needed.
-    ///
-    /// Linux doubles the value, and caps it at `net.core.rmem_max`. BSD systems and macOS refuse more than
-    /// `kern.ipc.maxsockbuf`, and the connection fails with [`Io`](crate::ErrorKind::Io).
-    #[must_use]
-    #[doc(alias("SO_RCVBUF"))]
-    pub fn recv_buffer_size(mut self, bytes: usize) -> Self {
-        self.recv_buffer_size = Some(bytes);
-        self
-    }
-
-    /// Sets the size of the kernel's send buffer (`SO_SNDBUF`), from 1 to 2,147,483,647 bytes. Limited like
-    /// [`recv_buffer_size`](Self::recv_buffer_size), on Linux by `net.core.wmem_max`. Default: left to the operating
-    /// system, which grows it as needed.
-    #[must_use]
-    #[doc(alias("SO_SNDBUF"))]
-    pub fn send_buffer_size(mut self, bytes: usize) -> Self {
-        self.send_buffer_size = Some(bytes);
-        self
-    }
-
-    fn check(&self) -> Result<()> {
-        if let Some(keepalive) = self.keepalive {
-            keepalive.check()?;
-        }
-        if let Some(limit) = self.user_timeout {
-            if !cfg!(any(target_os = "linux", target_os = "android")) {
-                return Err(Error::invalid_options(
-                    "this operating system does not support user_timeout",
-                ));
-            }
-            if !USER_TIMEOUTS.contains(&limit) {
-                let range = "1 ms to 2147483647 ms (24.8 days)";
-                return Err(Error::invalid_options(format!(
-                    "user_timeout {limit:?} is not in {range}"
-                )));
-            }
-        }
-        check_size("recv_buffer_size", self.recv_buffer_size)?;
-        check_size("send_buffer_size", self.send_buffer_size)
-    }
-}
-
-impl Default for TcpOptions {
-    fn default() -> Self {
-        TcpOptions::new()
-    }
-}
-
-fn check_size(name: &str, bytes: Option<usize>) -> Result<()> {
-    match bytes {
-        Some(bytes) if bytes == 0 || i32::try_from(bytes).is_err() => {
-            Err(Error::invalid_options(format!("{name} {bytes} is not in 1 to 2147483647 bytes")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Keepalive probing (RFC 1122, section 4.2.3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Idle time before the first probe: 1 s to 32,767 s; fractions of a second are rounded up.
-    pub idle: Duration,
-    /// Time between probes: 1 s to 32,767 s; fractions of a second are rounded up.
-    pub interval: Duration,
-    /// Number of unanswered probes after which the connection is lost: 1 to 127.
-    pub retries: u32,
-}
-
-impl Keepalive {
-    fn check(self) -> Result<()> {
-        for (name, time) in [("idle", self.idle), ("interval", self.interval)] {
-            if time < Duration::from_secs(1) || time > Duration::from_secs(32_767) {
-                return Err(Error::invalid_options(format!(
-                    "keepalive {name} {time:?} is not in 1 s to 32767 s"
-                )));
-            }
-        }
-        match self.retries {
-            1..=127 => Ok(()),
-            retries => Err(Error::invalid_options(format!(
-                "keepalive retries {retries} is not in 1 to 127"
-            ))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
     #[test]
-    fn invalid_limits_and_sizes_are_refused_by_name() {
+    fn invalid_limits_are_refused_by_name() {
         let zero = Duration::ZERO;
-        let keepalive = Keepalive {
-            idle: Duration::from_secs(10),
-            interval: Duration::from_secs(1),
-            retries: 3,
-        };
         let new = SocketOptions::new;
         check(new().connect_timeout(zero), "connect_timeout");
         check(new().close_timeout(zero), "close_timeout");
         check(new().read_timeout(zero), "read_timeout");
         check(new().write_timeout(zero), "write_timeout");
-        let tcp = |tcp| new().tcp(tcp);
-        check(tcp(TcpOptions::new().recv_buffer_size(0)), "recv_buffer_size");
-        check(tcp(TcpOptions::new().send_buffer_size(usize::MAX)), "send_buffer_size");
-        check(tcp(TcpOptions::new().user_timeout(zero)), "user_timeout");
-        check(tcp(TcpOptions::new().keepalive(Keepalive { retries: 0, ..keepalive })), "retries");
-        check(tcp(TcpOptions::new().keepalive(Keepalive { idle: zero, ..keepalive })), "idle");
-        check(
-            tcp(TcpOptions::new().keepalive(Keepalive { interval: Duration::MAX, ..keepalive })),
-            "interval",
-        );
-        assert!(tcp(TcpOptions::new().keepalive(keepalive)).check().is_ok());
+        check(new().tcp(TcpOptions::new().recv_buffer_size(0)), "recv_buffer_size");
     }
 
     /// Sockets that are not dialled may have another default.
@@ -450,38 +289,6 @@ mod tests {
         assert_eq!(new().allow_half_open, None);
         assert_eq!(new().allow_half_open(false).allow_half_open, Some(false));
         assert_eq!(new().allow_half_open(true).allow_half_open, Some(true));
-    }
-
-    /// Checks values just outside each range. A test with sockets checks that the kernel accepts the ends.
-    #[test]
-    fn a_value_just_beyond_its_range_is_refused() {
-        let second = Duration::from_secs(1);
-        let nano = Duration::from_nanos(1);
-        let tcp = |tcp| SocketOptions::new().tcp(tcp);
-        if cfg!(any(target_os = "linux", target_os = "android")) {
-            let most = Duration::from_millis(2_147_483_647);
-            for limit in [Duration::from_millis(1), most] {
-                tcp(TcpOptions::new().user_timeout(limit)).check().unwrap();
-            }
-            for limit in [Duration::from_millis(1) - nano, most + nano, 30 * 86_400 * second] {
-                check(tcp(TcpOptions::new().user_timeout(limit)), "user_timeout");
-            }
-        }
-        for bytes in [0, 1 << 31, usize::MAX] {
-            check(tcp(TcpOptions::new().recv_buffer_size(bytes)), "recv_buffer_size");
-            check(tcp(TcpOptions::new().send_buffer_size(bytes)), "send_buffer_size");
-        }
-        let good = Keepalive { idle: second, interval: second, retries: 1 };
-        for time in [second - nano, 32_767 * second + nano] {
-            check(tcp(TcpOptions::new().keepalive(Keepalive { idle: time, ..good })), "idle");
-            check(
-                tcp(TcpOptions::new().keepalive(Keepalive { interval: time, ..good })),
-                "interval",
-            );
-        }
-        for retries in [0, 128, u32::MAX] {
-            check(tcp(TcpOptions::new().keepalive(Keepalive { retries, ..good })), "retries");
-        }
     }
 
     fn check(options: SocketOptions, names: &str) {

@@ -18,8 +18,9 @@ use crate::error::{Error, LookupError};
 ///
 /// A resolver may connect by name through this crate, also through the same connector, and wait for that on its own
 /// thread. Such nested lookups wait for no others. Up to 64 of them run at once in the process; a further one fails
-/// at once with [`Resolve`](crate::ErrorKind::Resolve). If a resolver waits for *other* threads that connect by name,
-/// they should use a different connector.
+/// at once with [`Resolve`](crate::ErrorKind::Resolve). A nested connection through a proxy that
+/// [resolves locally](crate::Proxy::resolve_locally) counts twice: for the target's name and for the proxy's. If a
+/// resolver waits for *other* threads that connect by name, they should use a different connector.
 ///
 /// Any function of the same shape is a resolver:
 ///

@@ -10,7 +10,7 @@
 //! use sockeye::{Connector, EgressRules};
 //!
 //! let connector = Connector::builder().egress(EgressRules::public_only()).build()?;
-//! let agent = sockeye::ureq::agent(ureq::config::Config::builder().proxy(None).build(), connector);
+//! let agent = sockeye::ureq::agent(ureq::config::Config::default(), connector);
 //! let page = agent.get("https://example.com/").call()?.body_mut().read_to_string()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -28,9 +28,15 @@
 //! - **Pool**: ureq's. Before it reuses a connection, it checks [`Socket::health`], and drops one that has ended, has
 //!   failed, or has unsolicited data. Idle connections count towards
 //!   [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets).
-//! - **Proxies** would dial instead of the connector, to addresses that its rules did not check. So a request through
-//!   one fails with [`InvalidOptions`](ErrorKind::InvalidOptions). ureq takes a proxy from the environment unless it
-//!   is configured with `proxy(None)`, as above.
+//! - **Proxies**: one that ureq is configured with becomes a [`Proxy`] of the connector, for the requests that ureq sends
+//!   through it. It gets a name, or an address if ureq's `resolve_target` is set. The rules judge as
+//!   [`ConnectorBuilder::proxy`](crate::ConnectorBuilder::proxy) says: if they restrict nets and the proxy resolves
+//!   names, the request fails with [`InvalidOptions`](ErrorKind::InvalidOptions). TLS with an `https` proxy has the
+//!   default [options](crate::TlsOptions); for others, give the connector a [`Proxy::https`].
+//!   [`SocketOptions::bypass_proxy`] does not concern this proxy. Other
+//!   requests use the connector's own proxies. So do all requests if ureq has taken its proxy from the environment: it
+//!   reads `HTTP_PROXY`, which a CGI request can set ([httpoxy](https://httpoxy.org)). A program that wants proxies of
+//!   the environment gives the connector [`ProxyRules::from_env`](crate::ProxyRules::from_env).
 //!
 //! # Errors
 //!
@@ -41,7 +47,7 @@
 //! use sockeye::{Connector, EgressRules, Error, ErrorKind};
 //!
 //! let connector = Connector::builder().egress(EgressRules::public_only()).build()?;
-//! let agent = sockeye::ureq::agent(ureq::config::Config::builder().proxy(None).build(), connector);
+//! let agent = sockeye::ureq::agent(ureq::config::Config::default(), connector);
 //! let ureq::Error::Io(error) = agent.get("http://169.254.169.254/").call().unwrap_err() else { panic!() };
 //! assert_eq!(Error::from_io(&error).unwrap().kind(), ErrorKind::Denied);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -64,11 +70,14 @@ use ::ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ::ureq::unversioned::transport::{
     self, Buffers, ConnectionDetails, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
-use ::ureq::{Agent, Error as UreqError};
+use ::ureq::{Agent, Error as UreqError, ProxyProtocol};
 
+use crate::address::SocketAddress;
 use crate::error::{Error, ErrorKind};
 use crate::options::{SecureTransport, SocketOptions};
+use crate::proxy::Proxy;
 use crate::socket::{Connector, Socket};
+use crate::tls::TlsOptions;
 
 /// Creates an agent whose connections the connector makes, with default options.
 #[must_use]
@@ -112,11 +121,12 @@ impl UreqConnector {
 
     fn dial(&self, details: &ConnectionDetails<'_>) -> crate::Result<Socket> {
         let uri = details.uri;
-        if details.config.proxy().is_some_and(|proxy| !proxy.is_no_proxy(uri)) {
-            let message = "a proxy would bypass the egress rules of the connector: \
-                           configure ureq with proxy(None)";
-            return Err(Error::invalid_options(message));
-        }
+        let proxy = match details.config.proxy() {
+            // A CGI request can set HTTP_PROXY, which ureq reads.
+            Some(proxy) if proxy.is_from_env() => None,
+            Some(proxy) if !proxy.is_no_proxy(uri) => Some(convert_proxy(proxy)?),
+            Some(_) | None => None,
+        };
         let mut options = self.options.clone();
         // An HTTP client is never the TLS server.
         options.server_tls = None;
@@ -133,7 +143,34 @@ impl UreqConnector {
                 Some(options.connect_timeout.map_or(limit, |own| own.min(limit)));
         }
         let port = uri.port_u16().unwrap_or(default_port);
-        self.connector.connect_with(format!("{}:{port}", uri.host().unwrap_or_default()), options)
+        let address = format!("{}:{port}", uri.host().unwrap_or_default());
+        match proxy {
+            Some(proxy) => self.connector.connect_through(&proxy, address.parse()?, options),
+            None => self.connector.connect_with(address, options),
+        }
+    }
+}
+
+/// Converts ureq's proxy into the connector's.
+fn convert_proxy(proxy: &::ureq::Proxy) -> crate::Result<Proxy> {
+    // Brackets of an IPv6 address are allowed.
+    let address = SocketAddress::new(proxy.host(), proxy.port())?;
+    let converted = match proxy.protocol() {
+        ProxyProtocol::Http => Proxy::http(address)?,
+        ProxyProtocol::Https => Proxy::https(address, TlsOptions::new())?,
+        ProxyProtocol::Socks5 | ProxyProtocol::Socks5h => Proxy::socks5(address)?,
+        ProxyProtocol::Socks4 | ProxyProtocol::Socks4A => Proxy::socks4a(address)?,
+        other => {
+            let message = format!("the connector supports no proxy of the kind {other:?}");
+            return Err(Error::invalid_options(message));
+        }
+    };
+    let converted = if proxy.resolve_target() { converted.resolve_locally() } else { converted };
+    match (proxy.username(), proxy.password()) {
+        (None, None) => Ok(converted),
+        (username, password) => {
+            converted.credentials(username.unwrap_or_default(), password.unwrap_or_default())
+        }
     }
 }
 

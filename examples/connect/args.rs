@@ -1,13 +1,15 @@
 //! Parses the command line.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use sockeye::SocketAddress;
+use sockeye::{Proxy, ProxyRules, SocketAddress};
 
 use crate::starttls::Protocol;
 
-pub const USAGE: &str = "connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]..., \
+pub const USAGE: &str = "connect (HOST:PORT | --unix PATH) [--tls | --starttls PROTOCOL] [OPTION]..., \
                          or connect --listen [HOST:]PORT [OPTION]...";
 
 pub const HELP: &str = "\
@@ -15,18 +17,26 @@ Connects to a TCP server, on request over TLS; copies standard input to it and w
 output, both at once. The end of the input half-closes the connection: the server sees it, and its answer
 is still read. The connection ends with the server's end.
 
-usage: connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]...
+usage: connect (HOST:PORT | --unix PATH) [--tls | --starttls PROTOCOL] [OPTION]...
        connect --listen [HOST:]PORT [OPTION]...
        connect            shows itself against small servers of its own, without a network
 
   HOST:PORT            where to connect to; an IPv6 address in brackets, as in [::1]:70
+  --unix PATH          connect to a Unix-domain socket instead; over TLS this needs --server-name
   --listen [HOST:]PORT wait for one client there instead, on every address if there is no HOST
   --timeout SECS       the most that connecting, a handshake and each read may take, such as 5 or 0.5
                        (default: 30 seconds for connecting and a handshake, no limit for reads
                        and for the wait for a client)
+  --proxy URL          connect through a proxy, such as http://user:password@host:3128, https://host:443 or
+                       socks5h://host:1080; --proxy env reads https_proxy, all_proxy and no_proxy from
+                       the environment
   --half-open          go on sending after the server has ended, until the input ends
+  --no-half-close      send no end when the input ends: for servers that hang up then without an answer;
+                       the connection ends with the server's end
+  -4, -6               use IPv4 only, or IPv6 only
   -v, --verbose        print addresses, times, the TLS parameters and byte counts to standard error
   -h, --help           this text
+  --version            the version
 
 over TLS:
   --tls                secure the connection from the start
@@ -34,9 +44,11 @@ over TLS:
                        and secure the connection then; the input begins after that
   --ca FILE            trust the certificates of this PEM file as well
   --alpn LIST          protocols to offer, the most wanted first, such as h2,http/1.1
+  --insecure           accept every certificate: anybody in between can read and change everything
   --server-name NAME   the name that is sent and that the certificate has to be for (default: HOST)
-  --tls-cert FILE, --tls-key FILE
-                       with --listen: be the TLS server, with the chain and the key of these PEM files
+  --cert FILE, --key FILE
+                       the client certificate with its chain, and its key, as PEM files;
+                       with --listen (also --tls-cert, --tls-key): be the TLS server, with these
   --show-certs         print the server's certificates as PEM on standard error
 
 exit codes:
@@ -51,6 +63,7 @@ exit codes:
 examples:
   printf '/\\r\\n' | connect gopher.floodgap.com:70
   printf 'GET / HTTP/1.0\\r\\nHost: example.com\\r\\n\\r\\n' | connect example.com:443 --tls -v
+  printf 'GET /version HTTP/1.0\\r\\n\\r\\n' | connect --unix /run/docker.sock
   connect --listen 7007 > copy.tar            and on the other machine:
                                               connect HOST:7007 --half-open < some.tar
   printf 'EHLO localhost\\r\\nQUIT\\r\\n' | connect mail.example.com:587 --starttls smtp -v
@@ -60,19 +73,36 @@ examples:
 pub enum Command {
     Demo,
     Help,
-    Connect(Args),
+    Version,
+    Connect(Box<Args>),
+}
+
+/// A server to connect to.
+pub enum Server {
+    Tcp(SocketAddress),
+    /// The path of a Unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Server::Tcp(address) => address.fmt(f),
+            Server::Unix(path) => write!(f, "{path:?}"),
+        }
+    }
 }
 
 /// The other end.
 pub enum Target {
-    Server(SocketAddress),
+    Server(Server),
     /// The client that connects here. Over TLS this side has a certificate and a key, in PEM files.
     ClientOf(ListenAddress, Option<[String; 2]>),
 }
 
 /// Where to listen.
 pub enum ListenAddress {
-    /// On every address of this machine.
+    /// On every address of this machine, or every one of a family.
     Everywhere(u16),
     At(String),
 }
@@ -81,8 +111,19 @@ pub struct Args {
     pub target: Target,
     pub timeout: Option<Duration>,
     pub half_open: bool,
+    pub no_half_close: bool,
+    /// The only family of addresses to use.
+    pub family: Option<Family>,
     pub verbose: bool,
+    pub proxies: ProxyRules,
     pub transport: Transport,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
 }
 
 pub enum Transport {
@@ -99,6 +140,9 @@ pub struct TlsArgs {
     pub alpn: Vec<String>,
     pub server_name: Option<String>,
     pub show_certs: bool,
+    pub insecure: bool,
+    /// The PEM files of the client certificate and its key.
+    pub identity: Option<[String; 2]>,
 }
 
 /// Parses the arguments after the program's name. The error is a message for the user.
@@ -112,7 +156,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         return Ok(Command::Demo);
     }
     let (mut address, mut timeout, mut half_open, mut verbose) = (None, None, false, false);
-    let (mut listen, mut cert, mut key) = (None, None, None);
+    let (mut no_half_close, mut family) = (false, None);
+    let (mut listen, mut cert, mut key, mut unix) = (None, None, None, None);
+    let mut proxies = None;
     let mut security = Security::default();
     let mut only_addresses = false;
     let mut words = words.into_iter();
@@ -134,8 +180,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         };
         match option {
             "--listen" => listen = Some(listen_address(&value("a port")?)?),
-            "--tls-cert" => cert = Some(value("a file")?),
-            "--tls-key" => key = Some(value("a file")?),
+            "--unix" => unix = Some(PathBuf::from(value("a path")?)),
+            "--cert" | "--tls-cert" => cert = Some(value("a file")?),
+            "--key" | "--tls-key" => key = Some(value("a file")?),
+            "--proxy" => proxies = Some(proxy_rules(&value("a URL")?)?),
             "--timeout" => timeout = Some(seconds(&value("a number of seconds")?)?),
             "--starttls" => security.starttls = Some(value("a protocol")?.parse()?),
             "--ca" => security.tls.ca.push(value("a file")?),
@@ -144,33 +192,81 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             _ if attached.is_some() => return Err(format!("unknown option {word:?}")),
             "--tls" => security.at_once = true,
             "--show-certs" => security.tls.show_certs = true,
+            "--insecure" => security.tls.insecure = true,
             "--half-open" => half_open = true,
+            "--no-half-close" => no_half_close = true,
+            "-4" if family != Some(Family::V6) => family = Some(Family::V4),
+            "-6" if family != Some(Family::V4) => family = Some(Family::V6),
+            "-4" | "-6" => return Err(String::from("-4 and -6 exclude each other")),
             "-v" | "--verbose" => verbose = true,
             "-h" | "--help" => return Ok(Command::Help),
+            "--version" => return Ok(Command::Version),
             "--" => only_addresses = true,
             _ => return Err(format!("unknown option {word:?}")),
         }
     }
+    if half_open && no_half_close {
+        return Err(String::from(
+            "--half-open and --no-half-close exclude each other: the connection would never end",
+        ));
+    }
+    let identity = identity_files(cert, key)?;
+    if listen.is_none() {
+        security.tls.identity.clone_from(&identity);
+    }
     let transport = security.transport()?;
-    let target = match (address, listen) {
+    let server = match (address, unix) {
         (Some(address), None) => {
-            Target::Server(address.parse().map_err(|error: sockeye::Error| error.to_string())?)
+            let address = address.parse().map_err(|error: sockeye::Error| error.to_string())?;
+            Some(Server::Tcp(address))
         }
-        (None, Some(_)) if !matches!(transport, Transport::Plain) => {
-            return Err(String::from("--listen excludes --tls and --starttls: it has --tls-cert"));
-        }
-        (None, Some(address)) => {
-            Target::ClientOf(address, identity_files(cert.take(), key.take())?)
-        }
+        (None, Some(path)) => Some(Server::Unix(path)),
         (Some(_), Some(_)) => {
-            return Err(String::from("HOST:PORT and --listen exclude each other"));
+            return Err(String::from("HOST:PORT and --unix exclude each other"));
+        }
+        (None, None) => None,
+    };
+    let target = match (server, listen) {
+        (Some(server), None) => Target::Server(server),
+        (None, Some(_)) if !matches!(transport, Transport::Plain) => {
+            return Err(String::from("--listen excludes --tls and --starttls: it has --cert"));
+        }
+        (None, Some(address)) => Target::ClientOf(address, identity),
+        (Some(_), Some(_)) => {
+            return Err(String::from("--listen excludes HOST:PORT and --unix"));
         }
         (None, None) => return Err(String::from("HOST:PORT is missing")),
     };
-    if cert.is_some() || key.is_some() {
-        return Err(String::from("--tls-cert and --tls-key need --listen beside them"));
+    if let (Target::ClientOf(..), Some(_)) = (&target, &proxies) {
+        return Err(String::from("--listen excludes --proxy: a listener uses none"));
     }
-    Ok(Command::Connect(Args { target, timeout, half_open, verbose, transport }))
+    if let Target::Server(Server::Unix(_)) = &target {
+        if proxies.is_some() || family.is_some() {
+            return Err(String::from("--unix excludes --proxy, -4 and -6"));
+        }
+    }
+    if family.is_some() && proxies.is_some() {
+        return Err(String::from("--proxy excludes -4 and -6: the proxy dials the server"));
+    }
+    Ok(Command::Connect(Box::new(Args {
+        target,
+        timeout,
+        half_open,
+        no_half_close,
+        family,
+        verbose,
+        proxies: proxies.unwrap_or_default(),
+        transport,
+    })))
+}
+
+/// Parses the URL of a proxy, or reads the environment. The messages show no password.
+fn proxy_rules(text: &str) -> Result<ProxyRules, String> {
+    let rules = match text {
+        "env" => ProxyRules::from_env(),
+        url => url.parse::<Proxy>().map(ProxyRules::from),
+    };
+    rules.map_err(|error| error.to_string())
 }
 
 fn identity_files(
@@ -180,8 +276,8 @@ fn identity_files(
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some([cert, key])),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(String::from("--tls-cert needs --tls-key beside it")),
-        (None, Some(_)) => Err(String::from("--tls-key needs --tls-cert beside it")),
+        (Some(_), None) => Err(String::from("--cert needs --key beside it")),
+        (None, Some(_)) => Err(String::from("--key needs --cert beside it")),
     }
 }
 
@@ -226,6 +322,8 @@ impl TlsArgs {
             ("--alpn", !self.alpn.is_empty()),
             ("--server-name", self.server_name.is_some()),
             ("--show-certs", self.show_certs),
+            ("--insecure", self.insecure),
+            ("--cert", self.identity.is_some()),
         ]
         .into_iter()
         .find_map(|(name, is_set)| is_set.then_some(name))

@@ -33,11 +33,11 @@ pub fn run(args: &Args) -> Exit {
 fn copy(socket: &Socket, args: &Args) -> Exit {
     let (tell, sent) = mpsc::channel();
     let sending = socket.clone();
-    let verbose = args.verbose;
+    let (verbose, closes) = (args.verbose, !args.no_half_close);
     let sender = thread::Builder::new().name(String::from("sender")).spawn(move || {
-        let end = send(&mut sending.writer());
+        let end = send(&mut sending.writer(), closes);
         if verbose && matches!(end, SendEnd::Done) {
-            say(format_args!("end of input: half-closed"));
+            say(format_args!("end of input{}", if closes { ": half-closed" } else { "" }));
         }
         let failed = matches!(end, SendEnd::Input(_));
         // Set before the close, which ends the other thread's read.
@@ -83,7 +83,7 @@ fn copy(socket: &Socket, args: &Args) -> Exit {
 
 /// Why sending ended.
 enum SendEnd {
-    /// The input ended, and the connection is half-closed.
+    /// The input ended, and the connection is half-closed unless the user forbids it.
     Done,
     /// Standard input failed.
     Input(io::Error),
@@ -101,7 +101,7 @@ enum ReceiveEnd {
     Wire(io::Error),
 }
 
-fn send(writer: &mut Writer) -> SendEnd {
+fn send(writer: &mut Writer, closes: bool) -> SendEnd {
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -115,7 +115,7 @@ fn send(writer: &mut Writer) -> SendEnd {
             return SendEnd::Wire;
         }
     }
-    match writer.close() {
+    match if closes { writer.close() } else { Ok(()) } {
         Ok(()) => SendEnd::Done,
         Err(_) => SendEnd::Wire,
     }

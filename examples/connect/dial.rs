@@ -1,16 +1,16 @@
 //! Makes the connection, and upgrades it to TLS if requested.
 
 use std::fs;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sockeye::{
-    ErrorKind, Identity, ListenOptions, SecureTransport, ServerTlsOptions, Socket, SocketAddress,
-    SocketInfo, SocketOptions, TlsOptions, listen_with,
+    Connector, ErrorKind, Identity, ListenOptions, SecureTransport, ServerTlsOptions, Socket,
+    SocketAddress, SocketInfo, SocketOptions, TcpOptions, TlsOptions, listen_with,
 };
 
-use crate::args::{Args, ListenAddress, Target, TlsArgs, Transport};
+use crate::args::{Args, Family, ListenAddress, Server, Target, TlsArgs, Transport};
 use crate::exit::{Exit, broken, say};
 use crate::report;
 use crate::starttls::{self, Fault, Protocol};
@@ -42,11 +42,11 @@ pub fn open(args: &Args) -> Result<Socket, Exit> {
 fn accepted(
     args: &Args,
     address: &ListenAddress,
-    identity: Option<&[String; 2]>,
+    files: Option<&[String; 2]>,
 ) -> Result<Socket, Failure> {
     let mut socket = options(args);
-    if let Some([cert, key]) = identity {
-        let tls = ServerTlsOptions::new(Identity::from_pem_files(cert, key)?);
+    if let Some([cert, key]) = files {
+        let tls = ServerTlsOptions::new(identity([cert, key])?);
         socket = socket.secure_transport(SecureTransport::On).server_tls(tls);
     }
     let handshake = args.timeout.unwrap_or(DIALOGUE);
@@ -54,10 +54,16 @@ fn accepted(
     let listener = match address {
         ListenAddress::At(address) => listen_with(address, options)?,
         ListenAddress::Everywhere(port) => {
-            // The first serves both families. The second is for a machine without IPv6.
-            let everywhere: [IpAddr; 2] =
-                [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-            listen_with(&everywhere.map(|ip| SocketAddr::new(ip, *port))[..], options)?
+            let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+            let everywhere: &[IpAddr] = match args.family {
+                // The first serves both families. The second is for a machine without IPv6.
+                None => &[v6, v4],
+                Some(Family::V4) => &[v4],
+                Some(Family::V6) => &[v6],
+            };
+            let addresses: Vec<_> =
+                everywhere.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+            listen_with(&addresses[..], options.only_v6(args.family == Some(Family::V6)))?
         }
     };
     if let (true, Some(address)) = (args.verbose, listener.local_address()) {
@@ -77,7 +83,7 @@ fn accepted(
     Ok(socket)
 }
 
-fn secured(args: &Args, server: &SocketAddress, tls: &TlsArgs) -> Result<Socket, Failure> {
+fn secured(args: &Args, server: &Server, tls: &TlsArgs) -> Result<Socket, Failure> {
     let options = options(args).secure_transport(SecureTransport::On).tls(tls_options(tls)?);
     let (socket, info) = connect(args, server, options)?;
     tell_secured(args, tls, &info);
@@ -86,7 +92,7 @@ fn secured(args: &Args, server: &SocketAddress, tls: &TlsArgs) -> Result<Socket,
 
 fn upgraded(
     args: &Args,
-    server: &SocketAddress,
+    server: &Server,
     protocol: Protocol,
     tls: &TlsArgs,
 ) -> Result<Socket, Failure> {
@@ -108,15 +114,52 @@ fn upgraded(
 
 fn connect(
     args: &Args,
-    server: &SocketAddress,
+    server: &Server,
     options: SocketOptions,
 ) -> Result<(Socket, SocketInfo), Failure> {
-    let socket = sockeye::connect_with(server, options)?;
+    let socket = match server {
+        Server::Tcp(address) => connect_tcp(args, address, options)?,
+        Server::Unix(path) => connect_unix(path, options)?,
+    };
     let info = socket.opened()?;
     if args.verbose {
         report::connected(&info);
     }
     Ok((socket, info))
+}
+
+fn connect_tcp(
+    args: &Args,
+    address: &SocketAddress,
+    options: SocketOptions,
+) -> Result<Socket, Failure> {
+    let mut tcp = TcpOptions::new();
+    // Addresses of the other family are not dialled.
+    if let Some(family) = args.family {
+        let is_other = |ip: IpAddr| ip.is_ipv4() != (family == Family::V4);
+        if address.hostname().parse().is_ok_and(is_other) {
+            let message = format!("{address} is no address of the family that the options choose");
+            return Err(Failure::Usage(message));
+        }
+        let any: IpAddr = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        tcp = tcp.bind((any, 0).into());
+    }
+    let connector = Connector::builder().proxy(args.proxies.clone()).build()?;
+    Ok(connector.connect_with(address, options.tcp(tcp))?)
+}
+
+#[cfg(unix)]
+fn connect_unix(path: &Path, options: SocketOptions) -> Result<Socket, Failure> {
+    let address = sockeye::UnixAddress::from_pathname(path)?;
+    Ok(sockeye::connect_unix(address, options)?)
+}
+
+#[cfg(not(unix))]
+fn connect_unix(_: &Path, _: SocketOptions) -> Result<Socket, Failure> {
+    Err(Failure::NoUnix)
 }
 
 fn options(args: &Args) -> SocketOptions {
@@ -133,10 +176,23 @@ fn tls_options(args: &TlsArgs) -> Result<TlsOptions, Failure> {
         options = options.server_name(name);
     }
     for path in &args.ca {
-        let pem = fs::read(path).map_err(|error| Failure::File(path.clone(), error))?;
-        options = options.add_root_pem(pem)?;
+        let named = |reason: String| Failure::Usage(format!("--ca {path:?}: {reason}"));
+        let pem = fs::read(path).map_err(|error| named(error.to_string()))?;
+        options = options.add_root_pem(pem).map_err(|error| named(error.to_string()))?;
+    }
+    if let Some([cert, key]) = &args.identity {
+        options = options.identity(identity([cert, key])?);
+    }
+    if args.insecure {
+        options = options.danger_accept_invalid_certs(true);
     }
     Ok(options)
+}
+
+/// Reads a certificate with its key.
+fn identity([cert, key]: [&String; 2]) -> Result<Identity, Failure> {
+    // The error names the file.
+    Identity::from_pem_files(cert, key).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 fn tell_secured(args: &Args, tls: &TlsArgs, info: &SocketInfo) {
@@ -150,12 +206,14 @@ fn tell_secured(args: &Args, tls: &TlsArgs, info: &SocketInfo) {
 
 /// Why no connection was made.
 enum Failure {
-    /// A certificate file cannot be read.
-    File(String, io::Error),
+    /// A file of an option cannot be used, or options contradict each other.
+    Usage(String),
     /// Connecting or the handshake failed.
     Connection(sockeye::Error),
     /// The server gave no go-ahead for the upgrade.
     Dialogue(Fault),
+    #[cfg(not(unix))]
+    NoUnix,
 }
 
 impl From<sockeye::Error> for Failure {
@@ -167,8 +225,8 @@ impl From<sockeye::Error> for Failure {
 impl Failure {
     fn tell(&self, verbose: bool) -> Exit {
         match self {
-            Failure::File(path, error) => {
-                say(format_args!("--ca {path:?}: {error}"));
+            Failure::Usage(reason) => {
+                say(format_args!("{reason}"));
                 Exit::Usage
             }
             Failure::Connection(error) => {
@@ -179,6 +237,11 @@ impl Failure {
                     }
                 }
                 exit(error.kind())
+            }
+            #[cfg(not(unix))]
+            Failure::NoUnix => {
+                say(format_args!("--unix: this system has no Unix-domain sockets"));
+                Exit::Usage
             }
             Failure::Dialogue(Fault::Declined(reason)) => {
                 say(format_args!("{reason}"));

@@ -1,8 +1,9 @@
-//! A small netcat: connects this terminal to a server, over TCP or TLS.
+//! A small netcat: connects this terminal to a server, over TCP, TLS or a Unix-domain socket.
 //!
 //! ```text
 //! cargo run --example connect                          shows the library at work on loopback
 //! printf '/\r\n' | cargo run -q --example connect -- gopher.floodgap.com:70
+//! printf 'PING\r\n' | cargo run -q --example connect -- --unix /run/redis/redis.sock
 //! cargo run -q --example connect -- mail.example.com:587 --starttls smtp -v
 //! cargo run -q --example connect -- --help
 //! ```
@@ -33,6 +34,11 @@ fn main() -> ExitCode {
         Ok(Command::Help) => {
             // Standard output may be closed: ignore the error.
             let _ = io::stdout().write_all(args::HELP.as_bytes());
+            Exit::Clean
+        }
+        Ok(Command::Version) => {
+            let version = concat!("connect (sockeye) ", env!("CARGO_PKG_VERSION"), "\n");
+            let _ = io::stdout().write_all(version.as_bytes());
             Exit::Clean
         }
         Ok(Command::Connect(args)) => copy::run(&args),

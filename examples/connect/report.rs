@@ -8,11 +8,24 @@ use crate::exit::say;
 
 /// Reports both addresses and the time that connecting took.
 pub fn connected(info: &SocketInfo) {
+    #[cfg(unix)]
+    if let Some(path) = info.unix_address() {
+        let process = info.peer_credentials().and_then(|peer| Some((peer.uid, peer.pid?)));
+        let process = process.map_or_else(String::new, |(uid, pid)| {
+            format!(", where process {pid} of user {uid} listens")
+        });
+        say(format_args!("connected to {path:?}{process} ({})", took(info.timings())));
+        return;
+    }
     let shown = |address: Option<_>| match address {
         Some(address) => format!("{address}"),
         None => String::from("an unknown address"),
     };
-    let (remote, local) = (shown(info.remote_address()), shown(info.local_address()));
+    let remote = match info.proxy_address() {
+        Some(proxy) => format!("{} through the proxy {proxy}", info.requested()),
+        None => shown(info.remote_address()),
+    };
+    let local = shown(info.local_address());
     say(format_args!("connected to {remote} from {local} ({})", took(info.timings())));
 }
 

@@ -5,7 +5,10 @@
 //! cargo run --example postgres_query                              with a server of its own
 //! PGPASSWORD=secret cargo run --example postgres_query -- db.example.com:5432 USER DATABASE 'SELECT 1'
 //! PGPASSWORD=secret cargo run --example postgres_query -- localhost:5432 USER DATABASE SQL --ca ca.pem
+//! cargo run --example postgres_query -- /run/postgresql/.s.PGSQL.5432 USER DATABASE SQL
 //! ```
+//!
+//! PostgreSQL has no TLS on a Unix-domain socket. There the kernel tells it the user, so it may ask for no password.
 
 mod embedded;
 #[path = "embedded/scram.rs"]
@@ -35,10 +38,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let message = match arguments.as_slice() {
         [] => demonstrate(),
         [server, user, database, statement] => {
-            let password = std::env::var("PGPASSWORD").map_err(|_| "PGPASSWORD is not set")?;
+            let password = std::env::var("PGPASSWORD");
+            if server.starts_with('/') {
+                let password = password.unwrap_or_default();
+                return query_path(server, [user, &password, database], statement).map_err(explain);
+            }
+            let password = password.map_err(|_| "PGPASSWORD is not set")?;
             query(server, tls, [user, &password, database], statement)
         }
-        _ => Err("usage: postgres_query [HOST:PORT USER DATABASE SQL] [--ca FILE]".into()),
+        _ => Err("usage: postgres_query [HOST:PORT|PATH USER DATABASE SQL] [--ca FILE]".into()),
     };
     message.map_err(explain)
 }
@@ -49,16 +57,39 @@ fn query(
     [user, password, database]: [&str; 3],
     statement: &str,
 ) -> Result<(), Box<dyn Error>> {
-    let options = SocketOptions::new()
-        .secure_transport(SecureTransport::StartTls)
-        .tls(tls)
-        .connect_timeout(LIMIT)
-        .read_timeout(LIMIT)
-        .write_timeout(LIMIT);
+    let options = limited().secure_transport(SecureTransport::StartTls).tls(tls);
     let socket = upgrade(&connect_with(server, options)?)?;
     if let Some(tls) = socket.opened()?.tls() {
         println!("secured by {}, {}", tls.version(), tls.cipher_suite_name());
     }
+    query_on(socket, [user, password, database], statement)
+}
+
+/// Queries the server that listens on a path.
+#[cfg(unix)]
+fn query_path(path: &str, who: [&str; 3], statement: &str) -> Result<(), Box<dyn Error>> {
+    let address = sockeye::UnixAddress::from_pathname(path)?;
+    let socket = sockeye::connect_unix(address, limited())?;
+    if let Some(server) = socket.opened()?.peer_credentials() {
+        println!("connected to a process of user {}", server.uid);
+    }
+    query_on(socket, who, statement)
+}
+
+#[cfg(not(unix))]
+fn query_path(_: &str, _: [&str; 3], _: &str) -> Result<(), Box<dyn Error>> {
+    Err("this system has no Unix-domain sockets".into())
+}
+
+fn limited() -> SocketOptions {
+    SocketOptions::new().connect_timeout(LIMIT).read_timeout(LIMIT).write_timeout(LIMIT)
+}
+
+fn query_on(
+    socket: Socket,
+    [user, password, database]: [&str; 3],
+    statement: &str,
+) -> Result<(), Box<dyn Error>> {
     let mut session = Session { socket, buffer: BytesMut::new() };
     let parameters = [("user", user), ("database", database), ("client_encoding", "UTF8")];
     session.send(|buffer| frontend::startup_message(parameters, buffer))?;

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --example redis_pipeline                              with a server of its own
 //! cargo run --example redis_pipeline -- redis://localhost:6379
+//! cargo run --example redis_pipeline -- unix:///run/redis/redis.sock
 //! REDIS_PASSWORD=secret cargo run --example redis_pipeline -- rediss://localhost:6380 --ca ca.pem
 //! ```
 //!
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use embedded::{Embedded, arguments, explain};
 use rustls::{ServerConnection, StreamOwned};
-use sockeye::{SecureTransport, SocketOptions, TlsOptions, Writer, connect_with};
+use sockeye::{SecureTransport, Socket, SocketOptions, TlsOptions, Writer, connect_with};
 
 /// The limit for connecting, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -42,14 +43,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {
     let options =
         SocketOptions::new().connect_timeout(LIMIT).read_timeout(LIMIT).write_timeout(LIMIT);
-    let (options, address) = match url.split_once("://") {
+    let socket = match url.split_once("://") {
         Some(("rediss", address)) => {
-            (options.secure_transport(SecureTransport::On).tls(tls), address)
+            connect_with(address, options.secure_transport(SecureTransport::On).tls(tls))?
         }
-        Some(("redis", address)) => (options, address),
-        _ => return Err("neither redis:// nor rediss://".into()),
+        Some(("redis", address)) => connect_with(address, options)?,
+        Some(("unix", path)) => connect_path(path, options)?,
+        _ => return Err("none of redis://, rediss:// and unix://".into()),
     };
-    let socket = connect_with(address, options)?;
     let mut reader = BufReader::new(socket.reader());
 
     if let Ok(password) = std::env::var("REDIS_PASSWORD") {
@@ -84,6 +85,17 @@ fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {
         stats.bytes_read
     );
     Ok(socket.close()?)
+}
+
+#[cfg(unix)]
+fn connect_path(path: &str, options: SocketOptions) -> Result<Socket, Box<dyn Error>> {
+    let address = sockeye::UnixAddress::from_pathname(path)?;
+    Ok(sockeye::connect_unix(address, options)?)
+}
+
+#[cfg(not(unix))]
+fn connect_path(_: &str, _: SocketOptions) -> Result<Socket, Box<dyn Error>> {
+    Err("this system has no Unix-domain sockets".into())
 }
 
 fn write(writer: Writer, key: &str) -> io::Result<()> {

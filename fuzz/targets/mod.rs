@@ -14,16 +14,18 @@ pub use text::address;
 /// A target's name, which its corpus shares, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     ("acceptor", acceptor),
     ("address", address),
     ("egress", egress),
     ("inputs", inputs),
     ("lives", lives),
     ("pairs", pairs),
+    ("preamble", preamble),
     ("records", records),
     ("secure", secure),
     ("serving", serving),
+    ("unix_attempts", unix_attempts),
     ("upgrades", upgrades),
 ];
 
@@ -47,6 +49,11 @@ pub fn pairs(bytes: &[u8]) {
     drive(ScenarioKind::Pair, bytes);
 }
 
+/// Plays a proxy that answers anything.
+pub fn preamble(bytes: &[u8]) {
+    sim::preamble(bytes).unwrap_or_else(|violation| panic!("{violation}"));
+}
+
 /// Runs TLS from the start, with a wire that behaves arbitrarily.
 pub fn secure(bytes: &[u8]) {
     drive(ScenarioKind::Secure, bytes);
@@ -59,6 +66,11 @@ pub fn serving(bytes: &[u8]) {
         _ => ScenarioKind::ServeUpgrade,
     };
     drive(kind, bytes);
+}
+
+/// Connects one machine to a Unix-domain listener whose queue is full at times.
+pub fn unix_attempts(bytes: &[u8]) {
+    sim::unix_attempts(bytes).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 /// Runs an upgrade from plaintext to TLS, with plaintext at every position.

@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::denial::{Denial, PortReason, Reason};
 use super::embedded_ipv4::Embedded;
 use super::host::Host;
-use super::live_listeners;
+use super::live_listeners::{self, FileId};
 use super::public;
 use super::rule_list::{Rule, Verdict};
 use super::rules::{DefaultRule, EgressRules, NetDefault};
 use crate::address::SocketAddress;
-use crate::error::{DENIED_MESSAGE, DenialText, Error, Fault, Result};
+use crate::error::{DENIED_MESSAGE, DenialText, Error, ErrorKind, Fault, Result};
+use crate::unix::{Requested, UnixAddress};
 
 impl EgressRules {
     /// Checks the requested address against the rules for ports and hosts, before the lookup.
@@ -40,10 +41,13 @@ impl EgressRules {
     /// Checks a numeric address against the own listeners and the rules for ports and nets.
     /// [`denied_by`](Self::denied_by) returns the reason for `Fault::Denied`.
     pub(crate) fn check(&self, address: SocketAddr) -> Result<(), Fault> {
-        if self.own_listeners.contain(address) {
-            return Err(Fault::OwnListener);
-        }
+        self.check_own_listeners(address)?;
         self.denied_by(address).map_or(Ok(()), |_| Err(Fault::Denied))
+    }
+
+    /// Checks a numeric address against the own listeners only, as for a proxy that the program has chosen.
+    pub(crate) fn check_own_listeners(&self, address: SocketAddr) -> Result<(), Fault> {
+        if self.own_listeners.contain(address) { Err(Fault::OwnListener) } else { Ok(()) }
     }
 
     /// Returns the rule that denies a numeric address, if one does and it is not an own listener.
@@ -64,6 +68,42 @@ impl EgressRules {
     /// Returns whether the caller must refuse this address because a listener of this process has it now.
     pub(crate) fn denies_live_listener(&self, address: SocketAddr) -> bool {
         self.denies_live_listeners && live_listeners::contain(address)
+    }
+
+    /// Checks a Unix-domain address. Rules that restrict anything deny each address that no rule allows. `find` returns
+    /// the file of a path.
+    ///
+    /// # Errors
+    /// [`Denied`](crate::ErrorKind::Denied), or [`Loop`](crate::ErrorKind::Loop) for a listener of this process.
+    pub(crate) fn check_unix(
+        &self,
+        address: &UnixAddress,
+        find: impl FnOnce(&UnixAddress) -> Option<FileId>,
+    ) -> Result<()> {
+        let is_allowed =
+            self.is_unrestricted() || self.unix.iter().any(|rule| rule.allows(address));
+        // The file of a path that no rule allows is not looked for.
+        let find = |address: &UnixAddress| if is_allowed { find(address) } else { None };
+        if self.denies_live_unix_listener(address, find) {
+            let message = format!("{} ({})", Fault::OwnListener.text(), address.text());
+            return Err(Error::with_message(ErrorKind::Loop, message));
+        }
+        if is_allowed {
+            return Ok(());
+        }
+        let reason = format!("no rule allows {}", address.text());
+        let denial = DenialText { reason, platform_message: DENIED_MESSAGE };
+        Err(Error::from_denial(&denial, &Requested::unix(Some(address.clone()))))
+    }
+
+    /// Returns whether the caller must refuse this address because a listener of this process has it now. `find` returns
+    /// the file of a path.
+    pub(crate) fn denies_live_unix_listener(
+        &self,
+        address: &UnixAddress,
+        find: impl FnOnce(&UnixAddress) -> Option<FileId>,
+    ) -> bool {
+        self.denies_live_listeners && live_listeners::contain_unix(address, find)
     }
 
     fn check_port(&self, port: u16) -> Result<(), Denial> {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 ///
 /// A net contains addresses of its own family only. There are no nets of IPv4-mapped addresses: they are IPv4 nets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Net {
+pub(crate) enum Net {
     V4(Ipv4Addr, u8),
     V6(Ipv6Addr, u8),
 }
@@ -43,14 +43,14 @@ impl Net {
     }
 
     /// Parses a net, such as `10.0.0.0/8` or `fd00::/8`, or a single address, which becomes a net of its own.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         parse(text).map_err(|fault| {
             let message = format!("invalid net {}: {fault}", quote(text));
             Error::invalid_options(message)
         })
     }
 
-    pub(super) fn contains(self, ip: IpAddr) -> bool {
+    pub(crate) fn contains(self, ip: IpAddr) -> bool {
         match (self, ip) {
             // A shift by the full width gives None: with prefix 0, every address matches.
             (Net::V4(network, prefix), IpAddr::V4(ip)) => (network.to_bits() ^ ip.to_bits())

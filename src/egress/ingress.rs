@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 
 /// Rules that decide which clients may connect to a [`Listener`](crate::Listener).
 ///
-/// They judge the numeric address that the system reports. An IPv4-mapped address (`::ffff:10.0.0.1`) is the IPv4
+/// They judge the numeric address that the system reports, or that a
+/// [PROXY header](crate::ListenOptions::proxy_protocol_from) names. An IPv4-mapped address (`::ffff:10.0.0.1`) is the IPv4
 /// address. As in [`EgressRules`](crate::EgressRules), the last added rule that matches decides. If none matches, the
 /// constructor decides. A denied client is reset before any of its data is read, and counted.
-/// [`accept`](crate::Listener::accept) does not return it.
+/// [`accept`](crate::Listener::accept) does not return it, unless it did so before a PROXY header was complete.
 ///
 /// ```
 /// use sockeye::IngressRules;

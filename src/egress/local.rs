@@ -11,17 +11,21 @@ mod route;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// Returns whether a connection to this address would stay on this machine. `bind` is the local address that the
-/// connection is bound to, if any. Nothing is sent to the network.
+use crate::options::TcpOptions;
+
+/// Returns whether a connection to this address, with these options, would stay on this machine. Nothing is sent to the
+/// network.
+///
+/// Routing rules may depend on the options. The address is local if it is with them or without them.
 ///
 /// # Errors
 /// The system's error, if it did not answer.
-pub(crate) fn is_local(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
+pub(crate) fn is_local(address: SocketAddr, options: &TcpOptions) -> io::Result<bool> {
     let address = canonical(address);
     if is_always_local(address.ip()) {
         return Ok(true);
     }
-    ask(address, bind)
+    ask(address, options)
 }
 
 /// Converts an IPv4-mapped address to the IPv4 address that a connection to it uses.
@@ -43,13 +47,14 @@ pub(super) fn is_always_local(ip: IpAddr) -> bool {
 /// User-space kernels, such as gVisor, may report every route as one to another machine. There the source address
 /// decides: a socket that is connected to an address of its own machine gets that same address as its source.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn ask(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
+fn ask(address: SocketAddr, options: &TcpOptions) -> io::Result<bool> {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    use route::{Leads, leads};
+    use route::{Leads, Via, interface, leads};
 
-    let mut source = bind.map(|bind| bind.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
-    match leads(address, None)? {
+    let mut source =
+        options.bind.map(|bind| bind.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
+    match leads(address, None, Via::default())? {
         Leads::Here => return Ok(true),
         Leads::Nowhere => {}
         Leads::ToAnother => {
@@ -66,17 +71,18 @@ fn ask(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
             source.get_or_insert(chosen);
         }
     }
-    match source {
-        Some(source) if source.is_ipv4() == address.is_ipv4() => {
-            Ok(leads(address, Some(source))? == Leads::Here)
-        }
-        Some(_) | None => Ok(false),
+    let source = source.filter(|source| source.is_ipv4() == address.is_ipv4());
+    if source.is_some() && leads(address, source, Via::default())? == Leads::Here {
+        return Ok(true);
     }
+    let interface = options.bind_device.as_deref().map(interface).transpose()?;
+    let via = Via { mark: options.mark, interface };
+    Ok(via != Via::default() && leads(address, source, via)? == Leads::Here)
 }
 
 /// Tries to bind to the address. On systems other than Linux, this succeeds exactly if it belongs to this machine.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn ask(mut address: SocketAddr, _bind: Option<SocketAddr>) -> io::Result<bool> {
+fn ask(mut address: SocketAddr, _options: &TcpOptions) -> io::Result<bool> {
     address.set_port(0);
     match UdpSocket::bind(address) {
         Ok(_) => Ok(true),
@@ -92,7 +98,10 @@ mod tests {
     #[test]
     fn loopback_and_unspecified_addresses_are_local() {
         for ip in ["127.0.0.1", "127.255.255.254", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"] {
-            assert!(is_local((ip.parse::<IpAddr>().unwrap(), 80).into(), None).unwrap(), "{ip}");
+            assert!(
+                is_local((ip.parse::<IpAddr>().unwrap(), 80).into(), &TcpOptions::new()).unwrap(),
+                "{ip}"
+            );
         }
     }
 
@@ -101,7 +110,10 @@ mod tests {
         for ip in
             ["198.51.100.7", "255.255.255.255", "240.0.0.1", "2001:db8::7", "::ffff:240.0.0.1"]
         {
-            assert!(!is_local((ip.parse::<IpAddr>().unwrap(), 80).into(), None).unwrap(), "{ip}");
+            assert!(
+                !is_local((ip.parse::<IpAddr>().unwrap(), 80).into(), &TcpOptions::new()).unwrap(),
+                "{ip}"
+            );
         }
     }
 }

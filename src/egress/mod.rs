@@ -14,6 +14,7 @@
 //!   `own_listeners` the listeners of the program. `check` applies them. `live_listeners` knows the listeners that are
 //!   open now.
 //! - `ingress` has the rules for clients of a listener.
+//! - `unix` has the rules for Unix-domain addresses, of which every other rule denies all.
 //! - `denial` explains why the rules refused an address.
 
 mod check;
@@ -32,8 +33,13 @@ mod rules;
 mod special;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(not(unix), allow(dead_code, reason = "only Unix systems have such rules"))]
+mod unix;
 
+pub(crate) use self::cidr::Net;
 pub use self::ingress::IngressRules;
-pub(crate) use self::live_listeners::{forget_listener, remember_listener};
+pub(crate) use self::live_listeners::{
+    FileId, forget_listener, forget_unix_listener, remember_listener, remember_unix_listener,
+};
 pub(crate) use self::local::is_local;
 pub use self::rules::EgressRules;

@@ -7,7 +7,9 @@ use super::host::Pattern;
 use super::local::is_local;
 use super::own_listeners::OwnListeners;
 use super::rule_list::{RuleList, Verdict};
+use super::unix::UnixRule;
 use crate::error::Result;
+use crate::options::TcpOptions;
 
 /// Rules that decide which peers may be dialled.
 ///
@@ -87,6 +89,8 @@ pub struct EgressRules {
     pub(super) own_listeners: OwnListeners,
     /// Whether the listeners of this process that are open at that moment are denied too.
     pub(super) denies_live_listeners: bool,
+    /// The Unix-domain addresses that are allowed although something is denied.
+    pub(super) unix: Vec<UnixRule>,
 }
 
 /// The verdict on hosts and ports that no rule matches.
@@ -197,6 +201,7 @@ impl EgressRules {
             nets: RuleList::new(nets),
             own_listeners: OwnListeners::default(),
             denies_live_listeners: false,
+            unix: Vec::new(),
         }
     }
 
@@ -305,8 +310,9 @@ impl EgressRules {
 
     /// Denies every [`Listener`](crate::Listener) of this process that is open when the address is dialled: the connection
     /// fails with [`Loop`](crate::ErrorKind::Loop) ("TCP Loop detected"), as for an [`own_listener`](Self::own_listener).
-    /// A listener on an unspecified IP address counts for every local address. Included in [`workers`](Self::workers),
-    /// and off in every other set of rules, so that a program may talk to itself.
+    /// A listener on an unspecified IP address counts for every local address. A Unix-domain listener is recognized by its
+    /// address as it was written, and by the device and inode of its path, so links and other spellings do not hide it.
+    /// Included in [`workers`](Self::workers), and off in every other set of rules, so that a program may talk to itself.
     ///
     /// ```
     /// # use sockeye::EgressRules;
@@ -325,6 +331,41 @@ impl EgressRules {
         self
     }
 
+    /// Allows a path and everything below it, or an abstract name with a leading `@`, for
+    /// [`connect_unix`](crate::connect_unix).
+    ///
+    /// Rules that restrict anything, such as one denied port, deny every Unix-domain address that is not allowed here.
+    /// On [`allow_all`](Self::allow_all) alone, this restricts nothing.
+    ///
+    /// Whole components are compared as written: `/run/a` allows `/run/a` and `/run/a/b`, but not `/run/ab`. A path that
+    /// is relative, or contains `.` or `..`, is never allowed. Symbolic links are not resolved: one below an allowed
+    /// prefix leads wherever it leads. The prefix is text, so an abstract name with NUL cannot be allowed, and a path that
+    /// is not UTF-8 only by a folder above it.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use sockeye::{Connector, EgressRules, ErrorKind, SocketOptions, UnixAddress};
+    ///
+    /// let rules = EgressRules::public_only().allow_unix("/run/postgresql")?;
+    /// let connector = Connector::builder().egress(rules).build()?;
+    /// let docker = UnixAddress::from_pathname("/run/docker.sock")?;
+    /// let error = connector.connect_unix(docker, SocketOptions::new()).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Denied);
+    /// # }
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for a path that is not absolute or contains `.` or `..`, for
+    /// an empty abstract name, and for NUL.
+    #[cfg(unix)]
+    #[doc(alias("AF_UNIX"))]
+    pub fn allow_unix(mut self, prefix: &str) -> Result<Self> {
+        self.unix.push(UnixRule::parse(prefix)?);
+        Ok(self)
+    }
+
     /// Returns whether the rules for ports and nets and the own listeners allow a numeric address. Host rules are not
     /// checked.
     ///
@@ -335,7 +376,12 @@ impl EgressRules {
         self.check(address).is_ok()
             && !self.denies_live_listener(address)
             && (!self.needs_local_check(address)
-                || is_local(address, None).is_ok_and(|local| !local))
+                || is_local(address, &TcpOptions::new()).is_ok_and(|local| !local))
+    }
+
+    /// Returns whether the rules deny any address by its net, so that every address must be judged.
+    pub(crate) fn restricts_nets(&self) -> bool {
+        self.nets.default != NetDefault::Allow || self.nets.denies()
     }
 
     /// Returns whether the rules allow everything.

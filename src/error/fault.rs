@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::kind::ErrorKind;
+use super::proxy_reply::ProxyReply;
 
 /// The reason of a failure, as the state machine knows it: small, copyable data.
 ///
@@ -25,8 +26,14 @@ pub enum Fault {
     NoAddress,
     /// The socket is bound to one address family, and the name has addresses of the other one only.
     NoAddressOfFamily,
+    /// The proxy supports no address of the name: SOCKS 4 supports IPv4 only.
+    NoAddressForProxy,
     /// The egress rules deny the address.
     Denied,
+    /// The ingress rules deny the client that a PROXY header names.
+    ClientDenied,
+    /// The client that a PROXY header names has as many open sockets as the ingress rules allow.
+    ClientLimit,
     /// The address is a listener of this program.
     OwnListener,
     /// The socket is bound to the very address that it dialled.
@@ -35,6 +42,8 @@ pub enum Fault {
     SelfConnected,
     /// The attempt was refused, or could not reach its address.
     Connect(i32),
+    /// The queue of a Unix-domain listener is full. The machine tries again.
+    Busy,
     /// A timer fired.
     TimedOut(TimerKind),
     /// TLS failed; [`Machine::tls_failure`](crate::machine::Machine::tls_failure) has the details.
@@ -49,7 +58,8 @@ pub enum Fault {
     Detached,
     /// The peer reset the connection. There is no code if only the state of the wire shows it.
     Reset(Option<i32>),
-    /// The peer reset the connection after its FIN: everything that it sent before is complete.
+    /// The peer reset the connection after its FIN, or a write met a Unix-domain peer that had closed. If an EOF follows
+    /// what it sent before, that is complete.
     ResetAfterEnd(i32),
     /// The operating system gave up on the peer.
     Lost(i32),
@@ -59,8 +69,12 @@ pub enum Fault {
     Superseded,
     /// The address may be a listener of this program: the kernel did not report whether it is local.
     LocalityUnknown(i32),
+    /// A proxy refused the connection, or a PROXY header was wrong.
+    Proxy(ProxyReply),
     /// A bug of this crate: a panic interrupted the work on the socket.
     Internal,
+    /// An option of the socket could not be set.
+    Option(TcpOption, i32),
 }
 
 impl Fault {
@@ -70,25 +84,35 @@ impl Fault {
         match self {
             Fault::Closed | Fault::Aborted | Fault::PeerEnded => ErrorKind::Closed,
             Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
-            Fault::NoAddressOfFamily | Fault::SelfConnected | Fault::Connect(_) => {
-                ErrorKind::Connect
-            }
-            Fault::Denied => ErrorKind::Denied,
+            Fault::NoAddressOfFamily
+            | Fault::NoAddressForProxy
+            | Fault::SelfConnected
+            | Fault::Connect(_)
+            | Fault::Busy => ErrorKind::Connect,
+            Fault::Denied | Fault::ClientDenied | Fault::ClientLimit => ErrorKind::Denied,
             Fault::OwnListener | Fault::Loop => ErrorKind::Loop,
             Fault::TimedOut(_) | Fault::Superseded => ErrorKind::TimedOut,
             Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
+            Fault::Proxy(_) => ErrorKind::Proxy,
             Fault::Tls => ErrorKind::Tls,
             Fault::Truncated => ErrorKind::Truncated,
             Fault::UnreadPlaintext => ErrorKind::UnreadPlaintext,
             Fault::Upgraded | Fault::Detached => ErrorKind::Upgraded,
             Fault::Lost(_) => ErrorKind::Lost,
-            Fault::Io(_) | Fault::LocalityUnknown(_) | Fault::Internal => ErrorKind::Io,
+            Fault::Io(_) | Fault::Option(..) | Fault::LocalityUnknown(_) | Fault::Internal => {
+                ErrorKind::Io
+            }
         }
     }
 
     /// Checks whether an address was not dialled because the rules deny it.
     pub(crate) fn is_denial(self) -> bool {
         matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
+    }
+
+    /// Checks whether this side ended the socket.
+    pub(crate) fn is_own_end(self) -> bool {
+        matches!(self, Fault::Closed | Fault::Aborted)
     }
 
     /// Checks whether the connection has passed to another owner.
@@ -101,12 +125,20 @@ impl Fault {
         matches!(self, Fault::Io(_) | Fault::LocalityUnknown(_))
     }
 
+    pub(super) fn proxy_reply(self) -> Option<ProxyReply> {
+        match self {
+            Fault::Proxy(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
     pub(super) fn code(self) -> Option<i32> {
         match self {
             Fault::Connect(code)
             | Fault::ResetAfterEnd(code)
             | Fault::Lost(code)
             | Fault::Io(code)
+            | Fault::Option(_, code)
             | Fault::LocalityUnknown(code) => Some(code),
             Fault::Reset(code) => code,
             Fault::Closed
@@ -115,17 +147,22 @@ impl Fault {
             | Fault::Resolve
             | Fault::NoAddress
             | Fault::NoAddressOfFamily
+            | Fault::NoAddressForProxy
             | Fault::Denied
+            | Fault::ClientDenied
+            | Fault::ClientLimit
             | Fault::OwnListener
             | Fault::Loop
             | Fault::SelfConnected
             | Fault::Superseded
+            | Fault::Busy
             | Fault::TimedOut(_)
             | Fault::Tls
             | Fault::Truncated
             | Fault::UnreadPlaintext
             | Fault::Upgraded
             | Fault::Detached
+            | Fault::Proxy(_)
             | Fault::Internal => None,
         }
     }
@@ -134,14 +171,24 @@ impl Fault {
     pub(super) fn reason(self) -> Cow<'static, str> {
         match self {
             Fault::Connect(code) => connect_reason(code),
-            Fault::Io(code) => Cow::Owned(format!("{}: {}", self.message(), words(code))),
+            Fault::Io(code) | Fault::Option(_, code) => {
+                Cow::Owned(format!("{}: {}", self.message(), words(code)))
+            }
+            Fault::Proxy(reply) => Cow::Owned(format!("the proxy {}", reply.words())),
             other => Cow::Borrowed(other.message()),
         }
+    }
+
+    /// Returns what failed.
+    pub(crate) fn text(self) -> &'static str {
+        self.message()
     }
 
     pub(super) fn message(self) -> &'static str {
         match self {
             Fault::Denied => "the egress rules deny the address",
+            Fault::ClientDenied => "the ingress rules deny the client",
+            Fault::ClientLimit => "the client has max_per_client sockets open",
             Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
             Fault::Closed => "this side closed the socket",
             Fault::Aborted => "this side aborted the connection",
@@ -151,10 +198,14 @@ impl Fault {
             Fault::NoAddressOfFamily => {
                 "the name has no address of the family that the socket is bound to"
             }
+            Fault::NoAddressForProxy => {
+                "the name has no IPv4 address that SOCKS 4 can express, and it supports no others"
+            }
             Fault::Loop => "TCP Loop detected: the socket is bound to the address that it dials",
             Fault::Superseded => "no answer before the attempt was cancelled for the next address",
             Fault::SelfConnected => "nothing listens on that port: the socket connected to itself",
             Fault::Connect(_) => "the connection failed",
+            Fault::Busy => "the queue of the listener is full",
             Fault::TimedOut(limit) => limit.message(),
             Fault::Tls => "TLS failed",
             Fault::Truncated => {
@@ -169,9 +220,13 @@ impl Fault {
             }
             Fault::Detached => "the connection was detached: use the stream that detach returned",
             Fault::Reset(_) => "the peer reset the connection",
-            Fault::ResetAfterEnd(_) => "the peer reset the connection after its FIN",
+            Fault::ResetAfterEnd(_) => {
+                "the peer has closed the connection, and did not receive everything"
+            }
             Fault::Lost(_) => "connection lost: the peer is unreachable",
             Fault::Io(_) => "the operating system reported an error",
+            Fault::Option(option, _) => option.message(),
+            Fault::Proxy(_) => "the proxy did not accept the connection",
             Fault::Internal => "internal error: please report",
             Fault::LocalityUnknown(_) => {
                 "cannot determine whether the address is a listener of this program"
@@ -180,6 +235,9 @@ impl Fault {
     }
 
     pub(super) fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {
+        if let Fault::Proxy(reply) = self {
+            return reply.io_kind();
+        }
         match (self.kind(), source) {
             (ErrorKind::Resolve, None) if self == Fault::NoAddress => io::ErrorKind::NotFound,
             // A missing file does not mean that the name does not exist.
@@ -228,8 +286,47 @@ fn connect_reason(code: i32) -> Cow<'static, str> {
         io::ErrorKind::AddrNotAvailable => "no local address or port is available",
         io::ErrorKind::PermissionDenied => "the operating system forbids it",
         io::ErrorKind::InvalidInput => "the operating system rejects the address",
+        // Only for a path.
+        io::ErrorKind::NotFound => "the path does not exist",
         _ => return Cow::Owned(format!("the operating system reported error {code}")),
     })
+}
+
+/// An option of a TCP socket, as in [`TcpOptions`](crate::TcpOptions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TcpOption {
+    /// `TCP_NODELAY`.
+    Nodelay,
+    /// `SO_KEEPALIVE` and its times.
+    Keepalive,
+    /// `TCP_USER_TIMEOUT`.
+    UserTimeout,
+    /// `SO_RCVBUF`.
+    RecvBufferSize,
+    /// `SO_SNDBUF`.
+    SendBufferSize,
+    /// `SO_BINDTODEVICE` or `IP_BOUND_IF`.
+    BindDevice,
+    /// `SO_MARK`.
+    Mark,
+    /// `IP_TOS` or `IPV6_TCLASS`.
+    Dscp,
+}
+
+impl TcpOption {
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            TcpOption::Nodelay => "cannot set nodelay",
+            TcpOption::Keepalive => "cannot set keepalive",
+            TcpOption::UserTimeout => "cannot set user_timeout",
+            TcpOption::RecvBufferSize => "cannot set recv_buffer_size",
+            TcpOption::SendBufferSize => "cannot set send_buffer_size",
+            TcpOption::BindDevice => "cannot bind to the network interface of bind_device",
+            TcpOption::Mark => "cannot set mark, which needs CAP_NET_ADMIN",
+            TcpOption::Dscp => "cannot set dscp",
+        }
+    }
 }
 
 /// A timer of the machine, named after what it limits.
@@ -242,6 +339,10 @@ pub enum TimerKind {
     Lookup,
     /// The connect timeout, during the connection attempts.
     Connect,
+    /// The connect timeout, during the dialogue with a proxy.
+    Proxy,
+    /// The handshake timeout of a listener, before the PROXY header was complete.
+    ProxyHeader,
     /// The connect timeout, during the TLS handshake.
     Handshake,
     /// The connect timeout of an upgrade, during the wait until it can begin.
@@ -282,6 +383,7 @@ impl TimerKind {
             TimerKind::Connect | TimerKind::NextAttempt | TimerKind::OtherFamilyDelay => {
                 Some(Step::Connect)
             }
+            TimerKind::Proxy | TimerKind::ProxyHeader => Some(Step::Proxy),
             TimerKind::Handshake | TimerKind::FirstAnswer => Some(Step::Handshake),
             TimerKind::Close => Some(Step::Close),
             // It depends on the call and on the state of the socket.
@@ -295,7 +397,7 @@ impl TimerKind {
         }
     }
 
-    pub(super) fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         match self {
             TimerKind::Slot => "the connect timeout passed while waiting for a free socket slot",
             TimerKind::Lookup => "the connect timeout passed during the name lookup",
@@ -303,6 +405,10 @@ impl TimerKind {
                 "the connect timeout passed while the name lookup waited for other lookups"
             }
             TimerKind::Connect => "the connect timeout passed before an address answered",
+            TimerKind::Proxy => "the connect timeout passed during the dialogue with the proxy",
+            TimerKind::ProxyHeader => {
+                "the handshake timeout passed before the PROXY header was complete"
+            }
             TimerKind::Handshake => "the connect timeout passed during the TLS handshake",
             TimerKind::FirstAnswer => {
                 "the connect timeout passed during the TLS handshake, in which the server answered \
@@ -337,7 +443,7 @@ pub enum Step {
     Lookup,
     /// The connection attempts, and the check of an address by the egress rules.
     Connect,
-    /// Negotiation with a proxy. No error has this step yet.
+    /// The dialogue with a proxy, or the wait for its PROXY header.
     Proxy,
     /// The TLS handshake, including that of an upgrade.
     Handshake,

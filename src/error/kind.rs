@@ -13,7 +13,8 @@ pub enum ErrorKind {
     InvalidOptions,
     /// The program misused the call order; a peer never causes this (`InvalidInput`).
     InvalidState,
-    /// The egress rules refused the connection (`PermissionDenied`).
+    /// The egress rules refused the connection, or the [ingress rules](crate::IngressRules) the client that a PROXY header
+    /// names (`PermissionDenied`).
     Denied,
     /// The connection would come back to this program (`PermissionDenied`). Its address is an
     /// [`own_listener`](crate::EgressRules::own_listener), or the socket is bound to the very address that it dials.
@@ -26,6 +27,9 @@ pub enum ErrorKind {
     Resolve,
     /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last attempt).
     Connect,
+    /// A proxy refused the connection, sent a malformed reply, or disconnected; or a PROXY header was rejected (the kind
+    /// of the [`ProxyReply`](crate::ProxyReply), which [`proxy_reply`](crate::Error::proxy_reply) returns).
+    Proxy,
     /// Handshake, certificate or record failure, including the peer's FIN during a handshake (`InvalidData`). The
     /// [source](std::error::Error::source) is the `rustls::Error` if there is one.
     Tls,
@@ -68,7 +72,8 @@ impl ErrorKind {
             ErrorKind::Lost => io::ErrorKind::ConnectionAborted,
             ErrorKind::Reset => io::ErrorKind::ConnectionReset,
             ErrorKind::Closed | ErrorKind::Upgraded => io::ErrorKind::NotConnected,
-            ErrorKind::Io => io::ErrorKind::Other,
+            // A reply has its own kind.
+            ErrorKind::Proxy | ErrorKind::Io => io::ErrorKind::Other,
         }
     }
 }

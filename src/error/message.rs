@@ -38,21 +38,49 @@ pub(super) fn denied(
     format!("{reason}: {platform_message} ({requested})")
 }
 
+/// What a failure has to do with the proxy of the connection.
+#[derive(Clone, Copy)]
+pub(crate) enum ProxyBlame<'a> {
+    /// The proxy could not be reached.
+    Unreachable(&'a dyn fmt::Display),
+    /// The proxy's answer, in words.
+    Answer(&'a dyn fmt::Display, &'a str),
+    /// The PROXY header of an accepted connection, in words.
+    Header(&'a str),
+}
+
 /// Returns the message for a connection that never opened. `denials` explains those attempts that the rules denied.
 pub(super) fn connect_failed(
     fault: Fault,
     requested: &dyn fmt::Display,
+    proxy: Option<ProxyBlame<'_>>,
     failed: &[FailedAttempt],
     denials: &[Option<DenialText>],
 ) -> String {
-    let requested = requested.to_string();
-    let mut reasons = Reasons::new(failed, denials);
+    let mut requested = requested.to_string();
+    let concerns_proxy = matches!(proxy, Some(ProxyBlame::Unreachable(_)));
+    let mut reasons = Reasons::new(failed, denials, concerns_proxy);
     if fault.kind() == ErrorKind::Denied && !reasons.denials.is_empty() {
         let platform_message = reasons.denials[0].platform_message;
         let denials = List(&reasons.denials, "; ", reason_of);
         return denied(&denials, platform_message, &requested);
     }
     let mut message = format!("cannot connect to {requested}");
+    match proxy {
+        Some(ProxyBlame::Header(words)) => {
+            return format!("cannot accept the connection from {requested}: {words}");
+        }
+        Some(ProxyBlame::Answer(proxy, words)) => {
+            message.push_str(&format!(": proxy {proxy} {words}"));
+            return message;
+        }
+        Some(ProxyBlame::Unreachable(proxy)) => {
+            message.push_str(&format!(": cannot reach proxy {proxy}"));
+            // The attempts are to addresses of the proxy.
+            requested = proxy.to_string();
+        }
+        None => {}
+    }
     let mut separator = ": ";
     // The reasons of attempts are more specific than "the connection failed" or a denial.
     let general = fault.kind() == ErrorKind::Connect || fault.is_denial();
@@ -90,9 +118,18 @@ struct Reasons<'a> {
 }
 
 impl<'a> Reasons<'a> {
-    fn new(failed: &[FailedAttempt], denials: &'a [Option<DenialText>]) -> Self {
+    /// With `concerns_proxy`, leaves out addresses of the target: the rules about nets judge no address of a proxy, and
+    /// a proxy answers only for a target.
+    fn new(
+        failed: &[FailedAttempt],
+        denials: &'a [Option<DenialText>],
+        concerns_proxy: bool,
+    ) -> Self {
         let mut reasons = Reasons { groups: Vec::new(), denials: Vec::new() };
         for (attempt, denial) in failed.iter().zip(denials) {
+            if concerns_proxy && matches!(attempt.fault, Fault::Proxy(_) | Fault::Denied) {
+                continue;
+            }
             match denial {
                 Some(denial) if reasons.denials.contains(&denial) => {}
                 Some(denial) => reasons.denials.push(denial),

@@ -45,6 +45,7 @@ fn faults() -> Vec<Fault> {
         Fault::Loop,
         Fault::SelfConnected,
         Fault::Superseded,
+        Fault::Busy,
         Fault::Tls,
         Fault::Truncated,
         Fault::UnreadPlaintext,
@@ -57,6 +58,7 @@ fn faults() -> Vec<Fault> {
         let coded = [Fault::Connect, Fault::ResetAfterEnd, Fault::Lost, Fault::Io];
         faults.extend(coded.map(|fault| fault(code)));
         faults.extend([Fault::Reset(Some(code)), Fault::LocalityUnknown(code)]);
+        faults.extend([Fault::Option(TcpOption::Mark, code), Fault::Option(TcpOption::Dscp, code)]);
     }
     faults
 }
@@ -120,11 +122,16 @@ fn no_error_of_a_connection_repeats_itself() {
         check_no_repetition(&Error::timed_out_call(limit));
     }
     for failure in every_failure() {
-        for requested in [None, Some(&"example.com:443" as &dyn fmt::Display)] {
-            let error =
-                Error::from_tls(failure.kind(), failure.message(), failure.source(), requested);
-            check_no_repetition(&error);
-            assert_eq!(error.tls_failure(), Some(failure.kind()));
+        let (target, proxy): (&dyn fmt::Display, &dyn fmt::Display) =
+            (&"example.com:443", &"proxy.test:3128");
+        for requested in [None, Some(target)] {
+            for proxy in [None, Some(proxy)] {
+                let (kind, source) = (failure.kind(), failure.source());
+                let error = Error::from_tls(kind, failure.message(), source, requested, proxy);
+                check_no_repetition(&error);
+                assert_eq!(error.tls_failure(), Some(failure.kind()));
+                assert_eq!(error.to_string().contains("proxy.test:3128"), proxy.is_some());
+            }
         }
     }
     assert_eq!(Error::from_fault(Fault::Closed).tls_failure(), None);
@@ -137,7 +144,7 @@ fn no_error_of_a_connect_repeats_itself() {
             let mixed = [fault, Fault::Connect(111), fault, Fault::Denied];
             for failures in [&[][..], &[fault], &[fault; 9], &mixed] {
                 let failed = failed(failures);
-                let error = Error::from_connect(fault, &requested, &failed, None, denied);
+                let error = Error::from_connect(fault, &requested, None, &failed, None, denied);
                 check_no_repetition(&error);
                 assert_eq!(error.attempts().len(), failures.len());
                 for attempt in error.attempts() {
@@ -159,7 +166,8 @@ fn a_resolvers_error_is_printed_once() {
     ];
     for error in said {
         let said = Some(LookupError::new(error));
-        let error = Error::from_connect(Fault::Resolve, &"example.com:443", &[], said, |_| None);
+        let error =
+            Error::from_connect(Fault::Resolve, &"example.com:443", None, &[], said, |_| None);
         check_no_repetition(&error);
         assert_eq!(chain(&error)[0], "cannot connect to example.com:443: the name did not resolve");
     }
@@ -169,7 +177,7 @@ fn a_resolvers_error_is_printed_once() {
 fn a_failed_connect_names_what_failed_then_why_then_where() {
     let check = |fault, requested: &str, failures: &[Fault], expected: &str| {
         let failed = failed(failures);
-        let error = Error::from_connect(fault, &requested, &failed, None, denied);
+        let error = Error::from_connect(fault, &requested, None, &failed, None, denied);
         assert_eq!(error.to_string(), expected);
     };
     let late = Fault::TimedOut(TimerKind::Connect);

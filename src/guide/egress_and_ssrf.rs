@@ -164,7 +164,7 @@
 //! ```
 //!
 //! ---
-//! Previous: [STARTTLS](super::starttls). Next: [serving](super::serving).
+//! Previous: [STARTTLS](super::starttls). Next: [proxies](super::proxies).
 
 #[cfg(doc)]
 use crate::{Connector, EgressRules, ErrorKind};

@@ -20,6 +20,8 @@
 //! | a pool finds out whether an idle connection works by using it; over TLS a session ticket looks like data | `health()` checks without waiting and takes no data |
 //! | the async alternative brings a runtime | one thread, which starts on demand, and a handful of dependencies |
 //!
+//! [`sockeye::net`](crate::net) has the names and methods of `std::net`, and lists what differs.
+//!
 //! # How to read the comparison
 //!
 //! The last column links to the function or chapter of this crate, and names a test that shows it. Run the test with

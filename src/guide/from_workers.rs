@@ -395,4 +395,4 @@
 //! ```
 //!
 //! ---
-//! Previous: [recipes](super::recipes). Next: [differences from Workers](super::workers_differences).
+//! Previous: [other crates](super::other_crates). Next: [differences from Workers](super::workers_differences).

@@ -427,5 +427,8 @@
 //! 8.
 //! If strangers choose the targets, add [egress rules](super::egress_and_ssrf).
 //!
+//! Here a chunk ends with its slowest target. `examples/probe.rs` starts the next target as soon as any other ends: a
+//! [`Poller`](crate::Poller) reports each result when it comes. [Many sockets](super::many_sockets) is about that.
+//!
 //! ---
-//! Previous: [threads and fork](super::threads_and_fork). Next: [coming from Workers](super::from_workers).
+//! Previous: [threads and fork](super::threads_and_fork). Next: [other crates](super::other_crates).

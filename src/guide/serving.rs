@@ -59,6 +59,33 @@
 //! [`IngressRules`](crate::IngressRules) decide which clients may connect. They judge canonical addresses: a rule for
 //! `10.0.0.0/8` also matches a client that a dual-stack listener gets as `::ffff:10.0.0.1`.
 //!
+//! # Behind a load balancer
+//!
+//! A load balancer that forwards TCP hides its clients, unless it sends a PROXY header before their data, as HAProxy
+//! (`send-proxy`, `send-proxy-v2`), nginx (`proxy_protocol on`) and the clouds' balancers can. With
+//! [`proxy_protocol_from`](crate::ListenOptions::proxy_protocol_from) a listener reads that header, of version 1 or 2:
+//!
+//! ```
+//! use sockeye::{IngressRules, ListenOptions, listen_with};
+//!
+//! let options = ListenOptions::new()
+//!     .proxy_protocol_from("10.0.0.0/24")?
+//!     .ingress(IngressRules::allow_all().deny_net("192.0.2.0/24")?.max_per_client(50));
+//! let listener = listen_with("127.0.0.1:0", options)?;
+//! # Ok::<(), sockeye::Error>(())
+//! ```
+//!
+//! [`remote_address`](crate::SocketInfo::remote_address) is then the client's, and
+//! [`proxy_address`](crate::SocketInfo::proxy_address) the balancer's. The ingress rules judge and count the client.
+//! Connections from outside these nets are denied. Those from inside can name any client, so the nets should contain
+//! balancers only.
+//! Health checks of a balancer have no client, keep the balancer's address, and are exempt from the rules.
+//!
+//! The header is a part of opening the socket: the handshake timeout covers it, and a client that stalls in it delays no
+//! other. A wrong header is an error of that socket alone, of the kind [`Proxy`](crate::ErrorKind::Proxy).
+//!
+//! # Sharing a connector
+//!
 //! A listener may [share a connector](crate::ListenOptions::connector). Then one limit applies to dialled and accepted
 //! sockets, and one [`shutdown`](crate::Connector::shutdown) ends all. A program that dials for others should also
 //! [deny its own listeners](crate::EgressRules::deny_own_listeners), so that no client makes it talk to itself.
@@ -118,4 +145,4 @@
 //! [`SocketOptions::allow_half_open`]: crate::SocketOptions::allow_half_open
 //!
 //! ---
-//! Previous: [egress and SSRF](super::egress_and_ssrf). Next: [threads and fork](super::threads_and_fork).
+//! Previous: [proxies](super::proxies). Next: [many sockets](super::many_sockets).

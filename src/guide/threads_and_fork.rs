@@ -99,4 +99,4 @@
 //! for all sockets of a connector.
 //!
 //! ---
-//! Previous: [serving](super::serving). Next: [recipes](super::recipes).
+//! Previous: [many sockets](super::many_sockets). Next: [recipes](super::recipes).

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::info::Timings;
 
@@ -18,6 +19,8 @@ pub struct Actions {
     /// Use the connection of an attempt as the socket's wire. The driver does this before another thread can use the
     /// machine.
     pub attach: Option<Attach>,
+    /// Record that the preamble is complete.
+    pub preamble: Option<PreambleDone>,
     /// Wake threads that wait for the machine.
     pub wake: Wake,
     /// Cancel the lookup and all attempts that were not attached. The machine ignores their results. Not set together
@@ -72,6 +75,18 @@ pub struct Attach {
     pub id: AttemptId,
     /// The duration of each step of connecting.
     pub timings: Timings,
+    /// Whether the attempt connected to a proxy.
+    pub is_proxy: bool,
+}
+
+/// The end of a preamble that was successful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PreambleDone {
+    /// The time that it took. If the proxy was asked several times, all of them count.
+    pub took: Duration,
+    /// The client that a PROXY header names. `None` if it names none, and for the answer of a proxy.
+    pub client: Option<SocketAddr>,
 }
 
 /// An attempt to start.
@@ -80,8 +95,8 @@ pub struct Attach {
 pub struct Attempt {
     /// The identifier to report.
     pub id: AttemptId,
-    /// The address to dial.
-    pub address: SocketAddr,
+    /// The address to dial; `None` for [`Target::Unix`](super::Target::Unix), whose address the driver knows.
+    pub address: Option<SocketAddr>,
 }
 
 /// The way to release a wire.
@@ -104,6 +119,7 @@ impl Actions {
     pub fn is_empty(&self) -> bool {
         let Actions {
             attach,
+            preamble,
             wake,
             cancel_attempts,
             cancel_attempt,
@@ -125,6 +141,7 @@ impl Actions {
             | wake.any()
             | release.is_some()
             | attach.is_some()
+            | preamble.is_some()
             | attempt.is_some()
             | cancel_attempt.is_some())
     }
@@ -164,6 +181,7 @@ impl fmt::Debug for Actions {
             }
         };
         show(self.attach.is_some(), "attach", &self.attach);
+        show(self.preamble.is_some(), "preamble", &self.preamble);
         show(self.wake.any(), "wake", &self.wake);
         show(self.cancel_attempts, "cancel_attempts", &true);
         show(self.cancel_attempt.is_some(), "cancel_attempt", &self.cancel_attempt);

@@ -4,19 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::egress::EgressRules;
+use super::route::Route;
+use crate::egress::{EgressRules, IngressRules};
 use crate::tls::TlsSetup;
 
 /// The configuration of a machine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The address or host to connect to.
+    /// The address or host to connect to, which with a [route](Self::route) is the proxy's.
     pub target: Target,
+    /// The proxy, and the target behind it. `None` connects directly.
+    pub route: Option<Route>,
     /// The local address to bind to, if any. Addresses of the other family are not dialled.
     pub bind: Option<SocketAddr>,
     /// The rules that addresses must pass before they are dialled. `None` allows every address.
     pub egress: Option<Arc<EgressRules>>,
+    /// The rules that judge the client in a PROXY header, which the peer sends first. `None` if it sends none.
+    pub header_rules: Option<Arc<IngressRules>>,
     /// The setup for TLS from the start, or `None` for plaintext.
     pub tls: Option<TlsSetup>,
     /// Whether the write side stays open after the peer's EOF.
@@ -35,8 +40,10 @@ impl Config {
     pub fn new(target: Target) -> Self {
         Config {
             target,
+            route: None,
             bind: None,
             egress: None,
+            header_rules: None,
             tls: None,
             allow_half_open: false,
             connect_timeout: Some(Duration::from_secs(30)),
@@ -54,6 +61,9 @@ pub enum Target {
     Address(SocketAddr),
     /// A host name. The driver knows it and resolves it on [`Actions::resolve`](super::Actions::resolve).
     Host,
+    /// A Unix-domain address. The driver knows it, and checks it before it creates the machine: a machine with
+    /// [egress rules](Config::egress) denies it.
+    Unix,
 }
 
 /// The options that transitions depend on.

@@ -49,6 +49,10 @@ pub(super) struct HappyEyeballs {
     bind: Option<SocketAddr>,
     /// `None` allows every address.
     egress: Option<Arc<EgressRules>>,
+    /// Whether the addresses are those of a proxy, which the program has chosen. Only own listeners are denied then.
+    to_proxy: bool,
+    /// The number of attempts of earlier races of the same machine.
+    first_id: usize,
     /// Whether the resolver may return more addresses.
     lookup_pending: bool,
     /// The time of the first answer.
@@ -108,10 +112,37 @@ pub(super) enum RaceStep {
 
 impl HappyEyeballs {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let egress = config.egress.clone();
+        let to_proxy = config.route.is_some();
+        HappyEyeballs::with(config.target, config.bind, egress, to_proxy, now)
+    }
+
+    /// Creates another race to a proxy, of which this address has answered before. `first_id` is the number of attempts
+    /// of the races before it.
+    pub(super) fn again(
+        proxy: SocketAddr,
+        bind: Option<SocketAddr>,
+        egress: Option<Arc<EgressRules>>,
+        first_id: usize,
+        now: Instant,
+    ) -> Self {
+        let race = HappyEyeballs::with(Target::Address(proxy), bind, egress, true, now);
+        HappyEyeballs { first_id, ..race }
+    }
+
+    fn with(
+        target: Target,
+        bind: Option<SocketAddr>,
+        egress: Option<Arc<EgressRules>>,
+        to_proxy: bool,
+        now: Instant,
+    ) -> Self {
         let mut happy_eyeballs = HappyEyeballs {
             started_at: None,
-            bind: config.bind,
-            egress: config.egress.clone(),
+            bind,
+            egress,
+            to_proxy,
+            first_id: 0,
             lookup_pending: true,
             first_answer_at: None,
             v6_grace: None,
@@ -125,7 +156,7 @@ impl HappyEyeballs {
             next_attempt_at: None,
             self_connect_retries: MAX_SELF_CONNECT_RETRIES,
         };
-        if let Target::Address(address) = config.target {
+        if let Target::Address(address) = target {
             // An address of the other family than `bind` is dialled too: its attempt fails.
             happy_eyeballs.lookup_pending = false;
             happy_eyeballs.add_candidate(address, now);
@@ -197,7 +228,8 @@ impl HappyEyeballs {
         now: Instant,
         actions: &mut Actions,
     ) -> RaceStep {
-        let address = match self.attempts.get(id.0) {
+        let index = self.index_of(id);
+        let address = match index.and_then(|index| self.attempts.get(index)) {
             Some(AttemptRecord { address, failed: None, .. }) => *address,
             Some(AttemptRecord { failed: Some(_), .. }) | None => return RaceStep::Continue,
         };
@@ -210,7 +242,9 @@ impl HappyEyeballs {
             }
             Err(fault) => fault,
         };
-        self.attempts[id.0].failed = Some(Failed { fault, at: now });
+        if let Some(attempt) = index.and_then(|index| self.attempts.get_mut(index)) {
+            attempt.failed = Some(Failed { fault, at: now });
+        }
         match fault {
             Fault::SelfConnected if self.self_connect_retries > 0 => {
                 self.self_connect_retries -= 1;
@@ -264,7 +298,7 @@ impl HappyEyeballs {
         Timings {
             resolve: answered.saturating_duration_since(started_at),
             connect: now.saturating_duration_since(answered),
-            handshake: Duration::ZERO,
+            ..Timings::default()
         }
     }
 
@@ -338,6 +372,7 @@ impl HappyEyeballs {
     /// Checks whether an address may be dialled.
     fn check(&self, address: SocketAddr) -> Result<(), Fault> {
         match &self.egress {
+            Some(rules) if self.to_proxy => rules.check_own_listeners(address)?,
             Some(rules) if !planted!(DialsDenied) => rules.check(address)?,
             Some(_) | None => {}
         }
@@ -364,14 +399,14 @@ impl HappyEyeballs {
             attempt.address == address
                 && attempt.failed.is_some_and(|failed| failed.fault.is_resource_exhaustion())
         });
-        let id = AttemptId(previous.unwrap_or(self.attempts.len()));
+        let id = AttemptId(self.first_id + previous.unwrap_or(self.attempts.len()));
         let attempt = AttemptRecord { address, started_at: now, failed: None };
         match previous {
             Some(index) => self.attempts[index] = attempt,
             None => self.attempts.push(attempt),
         }
         self.last_started = Some(now);
-        actions.attempt = Some(Attempt { id, address });
+        actions.attempt = Some(Attempt { id, address: Some(address) });
         self.schedule_next();
     }
 
@@ -384,13 +419,29 @@ impl HappyEyeballs {
         let in_flight = in_flight.filter(|(_, attempt)| attempt.failed.is_none());
         if let Some((index, oldest)) = in_flight.min_by_key(|(_, attempt)| attempt.started_at) {
             oldest.failed = Some(Failed { fault: Fault::Superseded, at: now });
-            actions.cancel_attempt = Some(AttemptId(index));
+            actions.cancel_attempt = Some(AttemptId(self.first_id + index));
         }
     }
 
     /// Returns whether an attempt is in flight.
     pub(super) fn is_pending(&self, id: AttemptId) -> bool {
-        self.attempts.get(id.0).is_some_and(|attempt| attempt.failed.is_none())
+        let attempt = self.index_of(id).and_then(|index| self.attempts.get(index));
+        attempt.is_some_and(|attempt| attempt.failed.is_none())
+    }
+
+    /// Returns the address of an attempt if no other one is in flight.
+    pub(super) fn only_pending(&self, id: AttemptId) -> Option<SocketAddr> {
+        let attempt = self.attempts.get(self.index_of(id)?)?;
+        (attempt.failed.is_none() && self.in_flight() == 1).then_some(attempt.address)
+    }
+
+    /// Returns the number of attempts of this race and those before it.
+    pub(super) fn next_id(&self) -> usize {
+        self.first_id + self.attempts.len()
+    }
+
+    fn index_of(&self, id: AttemptId) -> Option<usize> {
+        id.0.checked_sub(self.first_id)
     }
 
     fn schedule_next(&mut self) {

@@ -18,7 +18,9 @@ pub enum Input<'a> {
     Attempted {
         /// The attempt's identifier from [`Actions::attempt`](super::Actions::attempt).
         id: AttemptId,
-        /// Both addresses of the connection, or the reason why the attempt failed.
+        /// Both addresses of the connection, or the reason why the attempt failed. With
+        /// [`Target::Unix`](super::Target::Unix) there are none, and [`Fault::Busy`] asks for another attempt at
+        /// [`next_timer`](super::Machine::next_timer).
         result: Result<Endpoints, Fault>,
     },
     /// The instant of [`Machine::next_timer`](super::Machine::next_timer) may have passed.
@@ -38,6 +40,9 @@ pub enum Input<'a> {
     CloseWrite,
     /// Closes the read side. Further data from the peer is discarded.
     CancelRead,
+    /// From now on, the write side stays open after the peer's EOF, as with
+    /// [`allow_half_open`](super::Config::allow_half_open). An EOF that was handled before stays handled.
+    AllowHalfOpen,
     /// Begins an upgrade to TLS and revokes a receive permit in use. Has no effect if
     /// [`upgrade_error`](super::Machine::upgrade_error) returns an error, or while a send permit is in use.
     StartTls {
@@ -69,12 +74,21 @@ pub enum Background {
     Discard,
     /// Incoming data, to [ingest](super::Machine::ingest) it.
     Ingest,
+    /// Incoming data, to peek at it: see [`handle_preamble`](super::Machine::handle_preamble).
+    Preamble,
     /// Failures only.
     WatchErrors,
     /// Failures, and an EOF with no unread data before it. To check for it, the driver needs a
     /// [`RecvPermit`](super::RecvPermit). Over TLS, the driver [ingests](super::Machine::ingest) incoming data until some
     /// is unread.
     WatchEof,
+}
+
+impl Background {
+    /// Returns whether the received data drives the socket on until it is open: in a preamble or a handshake.
+    pub(crate) fn drives_opening(self) -> bool {
+        matches!(self, Background::Preamble | Background::Ingest)
+    }
 }
 
 /// The reason why a connection can't be upgraded.

@@ -34,6 +34,17 @@
 //! [borrow](Machine::lend) such a session while that code runs. The machine keeps working without it, and may be closed
 //! when the driver [restores](Machine::restore) the session.
 //!
+//! # Proxies
+//!
+//! With a [`Route`], the machine is in the preamble after it has connected to the proxy: it sends its request, as over
+//! TLS in a [`Transmit`], and waits for the answer. [`Background::Preamble`] asks the driver to look at the wire with
+//! `MSG_PEEK`. [`preamble_len`](Machine::preamble_len) says how many of the bytes in sight are the proxy's. The driver
+//! receives exactly these, and reports them by [`handle_preamble`](Machine::handle_preamble). What follows stays on the
+//! wire.
+//!
+//! To an `https` proxy, the machine uses TLS. It is then driven like a machine over TLS, from the handshake with the proxy
+//! to the end, whether TLS with the target follows or not: [`is_tls`](Machine::is_tls) says so.
+//!
 //! # Example
 //!
 //! ```
@@ -50,7 +61,7 @@
 //!
 //! // The machine asks for an attempt to connect to its only address. Report that it succeeded.
 //! let attempt = machine.start(now).attempt.unwrap();
-//! assert_eq!(attempt.address, peer);
+//! assert_eq!(attempt.address, Some(peer));
 //! let endpoints = Endpoints::new(peer, None);
 //! let actions = machine.handle(Input::Attempted { id: attempt.id, result: Ok(endpoints) }, now);
 //! assert!(actions.attach.is_some() && actions.wake.opened);
@@ -75,13 +86,17 @@
 mod acceptor;
 mod actions;
 mod config;
+mod dialogue;
 mod flood;
 mod happy_eyeballs;
 mod input;
 mod io_step;
 mod permits;
+mod preamble;
 mod queries;
+mod race;
 mod recv_queue;
+mod route;
 mod send_queue;
 mod session_loan;
 mod state;
@@ -89,28 +104,31 @@ mod state;
 mod tests;
 mod tls;
 mod tls_io;
+mod unix_attempt;
 
 use std::any::Any;
 use std::time::Instant;
 
-use crate::error::Step;
-pub use crate::error::{FailedAttempt, Fault, TimerKind};
+pub use crate::error::{FailedAttempt, Fault, TcpOption, TimerKind};
+use crate::error::{ProxyReply, Step};
 pub use crate::info::Endpoints;
 use crate::info::Stats;
 pub use crate::tls::TlsSetup;
 
 pub use self::acceptor::{Acceptor, AcceptorActions, AcceptorConfig, AcceptorInput};
-pub use self::actions::{Actions, Attach, Attempt, AttemptId, Release, Wake};
+pub use self::actions::{Actions, Attach, Attempt, AttemptId, PreambleDone, Release, Wake};
 use self::config::{CompactDuration, Policy};
 pub use self::config::{Config, Target};
 pub use self::happy_eyeballs::{ATTEMPT_DELAY, MAX_ADDRESSES, MAX_IN_FLIGHT, RESOLUTION_DELAY};
 pub use self::input::{Background, Input, UpgradeError};
 pub use self::io_step::{ReadStep, RecvEvent, RecvPermit, SendEvent, SendPermit, WriteStep};
 pub use self::recv_queue::RecvBuf;
+pub use self::route::Route;
 pub use self::send_queue::Transmit;
 pub use self::session_loan::Loan;
 use self::state::State;
-pub use self::tls::Discarded;
+pub use self::tls::{Discarded, ProxySession};
+pub use self::unix_attempt::{MAX_RETRY_DELAY, MIN_RETRY_DELAY};
 
 /// The state machine of one socket. See the [module](self) for how to drive it.
 ///
@@ -142,18 +160,21 @@ impl Machine {
     /// begin its TLS handshake; [`start`](Self::start) returns its first actions. It ignores the parts of `config` that
     /// concern connecting.
     ///
-    /// `preface` is sent first: the last plaintext of this side. It does not count as written.
+    /// `preface` is sent first: the last plaintext of this side. It does not count as written. `proxy` is what
+    /// [`take_proxy_session`](Self::take_proxy_session) of the other machine returned.
     #[must_use]
     pub fn upgraded(
         config: &Config,
         setup: &TlsSetup,
         preface: &[u8],
+        proxy: Option<ProxySession>,
         deadline: Option<Instant>,
         now: Instant,
     ) -> Self {
+        let outer = proxy.map(|ProxySession(session)| session);
         Machine {
             policy: Policy::new(config),
-            state: State::upgrading(setup, preface, deadline, now),
+            state: State::upgrading(setup, preface, outer, deadline, now),
             stats: Stats::default(),
         }
     }
@@ -198,13 +219,16 @@ impl Machine {
     /// Returns the first actions. A second call returns none.
     pub fn start(&mut self, now: Instant) -> Actions {
         let mut actions = Actions::default();
-        self.transition(&mut actions, |state, _, actions| state.start(now, actions));
+        self.transition(&mut actions, |state, policy, actions| state.start(policy, now, actions));
         actions
     }
 
     /// Processes an input.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) -> Actions {
         let mut actions = Actions::default();
+        if matches!(input, Input::AllowHalfOpen) {
+            self.policy.allow_half_open = true;
+        }
         self.transition(&mut actions, |state, policy, actions| {
             state.handle(input, policy, now, actions)
         });

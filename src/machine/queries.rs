@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Machine;
 use super::actions::AttemptId;
 use super::input::{Background, UpgradeError};
+use super::state::Preamble;
 use super::tls::Session;
 use crate::error::{FailedAttempt, Fault, Step, TimerKind};
 use crate::info::{Negotiated, Phase, Stats, Timings};
@@ -107,13 +108,19 @@ impl Machine {
 
     /// Returns whether a transmit buffer is lent.
     pub(crate) fn transmit_in_flight(&self) -> bool {
-        self.state.tls().is_some_and(|tls| tls.transmit_in_flight())
+        match self.state.tls() {
+            Some(tls) => tls.transmit_in_flight(),
+            None => self.state.preamble().is_some_and(Preamble::transmit_in_flight),
+        }
     }
 
-    /// Returns whether there is ciphertext that the kernel has not accepted.
+    /// Returns whether there is ciphertext, or a message of a preamble, that the kernel has not accepted.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
-        self.state.tls().is_some_and(|tls| !tls.is_flushed())
+        match self.state.tls() {
+            Some(tls) => !tls.is_flushed(),
+            None => self.state.preamble().is_some_and(Preamble::has_unsent),
+        }
     }
 
     /// Returns whether there is ciphertext other than close_notify that the kernel has not accepted.
@@ -128,7 +135,7 @@ impl Machine {
         self.state.tls().is_some_and(|tls| tls.has_unread())
     }
 
-    /// Returns whether the connection uses TLS, during the handshake or after it.
+    /// Returns whether the connection uses TLS, with the target or with a proxy, during the handshake or after it.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.state.tls().is_some()

@@ -91,6 +91,19 @@ impl RecvQueue {
         recv_buf.filled = 0;
     }
 
+    /// Appends bytes that have a buffer of their own.
+    pub(super) fn extend(&mut self, later: Vec<u8>) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, later.len());
+            self.bytes = later;
+            return;
+        }
+        self.bytes.truncate(self.end);
+        self.bytes.drain(..self.start);
+        self.bytes.extend_from_slice(&later);
+        (self.start, self.end) = (0, self.bytes.len());
+    }
+
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.end]
     }

@@ -8,11 +8,13 @@ pub(super) const MAX_SEND_QUEUE: usize = 64 * 1024;
 /// The queue of ciphertext that waits for the wire.
 ///
 /// The bytes leave in a [`Transmit`], one at a time. Ciphertext that is sealed while one is lent queues after it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct SendQueue {
     bytes: Vec<u8>,
     /// The number of bytes in the lent transmit buffer.
     in_flight: usize,
+    /// The number of bytes at the end that are records of TLS itself, after the last data of the program.
+    own_tail: usize,
     /// Whether everything is dropped, because the wire has failed.
     is_discarding: bool,
 }
@@ -38,6 +40,17 @@ impl SendQueue {
         self.bytes.len() + self.in_flight
     }
 
+    /// Returns whether data of the program is in the queue.
+    pub(super) fn has_data(&self) -> bool {
+        !self.is_empty() && self.len() > self.own_tail
+    }
+
+    /// Drops the queued bytes, which are no data. What is appended later is sent.
+    pub(super) fn discard(&mut self) {
+        self.bytes.clear();
+        self.own_tail = self.in_flight;
+    }
+
     /// Drops the queue, and everything that is returned or appended later, because the wire has failed.
     pub(super) fn discard_all(&mut self) {
         *self = SendQueue { is_discarding: true, ..SendQueue::default() };
@@ -47,12 +60,18 @@ impl SendQueue {
     /// [`FillResult`]. Returns their number, or `None` if `fill` failed.
     pub(super) fn append(
         &mut self,
+        content: Content,
         room: usize,
         mut fill: impl FnMut(&mut [u8]) -> FillResult,
     ) -> Option<usize> {
         let before = self.bytes.len();
         let written = fill_growing(&mut self.bytes, before, room, &mut fill);
         self.bytes.truncate(before + written.unwrap_or(0));
+        self.own_tail = match (content, written) {
+            (Content::Data, Some(1..)) => 0,
+            (Content::Own, Some(written)) => self.own_tail + written,
+            (Content::Data, _) | (Content::Own, None) => self.own_tail,
+        };
         if self.is_discarding {
             self.bytes.clear();
         }
@@ -66,6 +85,10 @@ impl SendQueue {
 
     /// Appends the ciphertext of another queue.
     pub(super) fn extend(&mut self, later: SendQueue) {
+        self.own_tail = match later.has_data() {
+            true => later.own_tail,
+            false => self.own_tail + later.own_tail,
+        };
         if self.bytes.is_empty() {
             self.bytes = later.bytes;
         } else {
@@ -76,10 +99,11 @@ impl SendQueue {
         }
     }
 
-    /// Records that `bytes` bytes were sealed straight into a transmit buffer.
+    /// Records that `bytes` bytes of sealed data went straight into a transmit buffer.
     pub(super) fn lend(&mut self, bytes: usize) {
         debug_assert!(self.is_empty(), "queued bytes come first");
         self.in_flight = bytes;
+        self.own_tail = 0;
     }
 
     /// Lends the whole queue.
@@ -97,6 +121,7 @@ impl SendQueue {
         if !transmit.is_empty() && !self.is_discarding {
             self.bytes.splice(..0, transmit.bytes().iter().copied());
         }
+        self.own_tail = self.own_tail.min(self.bytes.len());
         transmit.clear();
     }
 
@@ -104,6 +129,27 @@ impl SendQueue {
     pub(super) fn into_bytes(self) -> Vec<u8> {
         // A lent transmit buffer may have been sent in part, so nothing can follow it.
         if self.in_flight > 0 || self.is_discarding { Vec::new() } else { self.bytes }
+    }
+}
+
+/// What is appended to the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Data of the program.
+    Data,
+    /// Records of TLS itself, such as a session ticket or close_notify.
+    Own,
+}
+
+/// Shows lengths only: in a dialogue with a proxy, the bytes are credentials.
+impl fmt::Debug for SendQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendQueue")
+            .field("queued", &self.bytes.len())
+            .field("in_flight", &self.in_flight)
+            .field("own_tail", &self.own_tail)
+            .field("is_discarding", &self.is_discarding)
+            .finish()
     }
 }
 
@@ -229,8 +275,79 @@ mod tests {
         assert!(send_queue.is_empty() && send_queue.next().is_none() && transmit.is_empty());
     }
 
+    type Part = (Content, &'static [u8]);
+
+    #[test]
+    fn data_is_undelivered_until_only_records_of_tls_are_left() {
+        use Content::{Data, Own};
+        // The contents, of which the kernel accepts some bytes, and whether data is left.
+        #[rustfmt::skip]
+        let cases: &[(&[Part], usize, bool)] = &[
+            (&[], 0, false),
+            (&[(Own, b"ticket")], 0, false),
+            (&[(Own, b"ticket"), (Own, b"end")], 3, false),
+            (&[(Data, b"data")], 3, true),
+            (&[(Data, b"data")], 4, false),
+            (&[(Own, b"ticket"), (Data, b"data")], 6, true),
+            (&[(Data, b"data"), (Own, b"end")], 3, true),
+            (&[(Data, b"data"), (Own, b"end")], 4, false),
+            (&[(Data, b"data"), (Own, b"end")], 7, false),
+            // Nothing was sealed.
+            (&[(Own, b"ticket"), (Data, b"")], 0, false),
+        ];
+        for (contents, accepted, is_left) in cases {
+            let mut send_queue = SendQueue::default();
+            for (content, bytes) in *contents {
+                append(&mut send_queue, *content, bytes);
+            }
+            let is_data = |(content, bytes): &Part| *content == Data && !bytes.is_empty();
+            assert_eq!(send_queue.has_data(), contents.iter().any(is_data));
+            if let Some(mut transmit) = send_queue.next() {
+                transmit.sent(*accepted);
+                send_queue.return_unsent(&mut transmit);
+            }
+            assert_eq!(send_queue.has_data(), *is_left, "{contents:?}, {accepted}");
+            append(&mut send_queue, Own, b"end");
+            assert_eq!(send_queue.has_data(), *is_left, "{contents:?}, {accepted}, end");
+            send_queue.discard();
+            assert!(send_queue.is_empty() && !send_queue.has_data());
+            append(&mut send_queue, Data, b"more");
+            assert!(send_queue.has_data(), "what is appended later counts");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_appended_keeps_what_is_data() {
+        use Content::{Data, Own};
+        for (first, later, own_tail) in
+            [(Data, Data, 0), (Data, Own, 3), (Own, Data, 0), (Own, Own, 6)]
+        {
+            let mut send_queue = SendQueue::default();
+            append(&mut send_queue, first, b"abc");
+            let mut other = SendQueue::default();
+            append(&mut other, later, b"def");
+            send_queue.extend(other);
+            assert_eq!(send_queue.own_tail, own_tail, "{first:?}, {later:?}");
+        }
+    }
+
+    #[test]
+    fn data_that_was_sealed_into_a_transmit_buffer_is_undelivered() {
+        let mut send_queue = SendQueue::default();
+        send_queue.lend(4);
+        assert!(send_queue.has_data());
+        append(&mut send_queue, Content::Own, b"end");
+        assert!(send_queue.has_data());
+        send_queue.return_unsent(&mut Transmit::default());
+        assert!(!send_queue.has_data(), "all of it was sent");
+    }
+
     fn add(send_queue: &mut SendQueue, bytes: &[u8]) {
-        let written = send_queue.append(1, |room| {
+        append(send_queue, Content::Data, bytes);
+    }
+
+    fn append(send_queue: &mut SendQueue, content: Content, bytes: &[u8]) {
+        let written = send_queue.append(content, 1, |room| {
             let room = room.get_mut(..bytes.len()).ok_or(Some(bytes.len()))?;
             room.copy_from_slice(bytes);
             Ok(bytes.len())

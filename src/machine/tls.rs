@@ -15,9 +15,11 @@
 
 mod connection;
 mod leftover;
+mod outer;
 mod process;
 mod send;
 mod session_loan;
+mod summary;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -26,9 +28,13 @@ use rustls::HandshakeKind;
 
 use self::connection::Connection;
 use self::leftover::Leftover;
+pub use self::outer::ProxySession;
+pub use self::summary::Discarded;
+pub(super) use self::summary::Summary;
 use super::flood::FloodGuard;
 use super::recv_queue::{RecvBuf, RecvQueue};
 use super::send_queue::SendQueue;
+use crate::error::Fault;
 use crate::info::Negotiated;
 use crate::panic;
 use crate::tls::{
@@ -67,6 +73,10 @@ pub(super) struct Session {
     /// Whether a message was queued that rustls does not know to be sent. rustls encrypts nothing before that.
     unfinished_message: bool,
     close_notify: CloseNotify,
+    /// Whether data of the program was ever sealed.
+    has_sealed: bool,
+    /// A failure of the wire, if a receive is to tell whether the peer had ended before it.
+    kept_fault: Option<Fault>,
     /// Whether a receive was deferred until the current transmit is done.
     recv_deferred: bool,
     /// The part of the ClientHello that a server keeps.
@@ -77,6 +87,8 @@ pub(super) struct Session {
     handshake: Duration,
     /// The result of the handshake, kept if the connection may be lent.
     negotiated: Option<Box<Negotiated>>,
+    /// The session with a proxy, through which this one sends and receives.
+    outer: Option<Box<Session>>,
 }
 
 /// The settings that outlive the setup.
@@ -86,6 +98,8 @@ struct Terms {
     require_close_notify: bool,
     offers_ech: bool,
     sends_long_hello: bool,
+    /// Whether only a proxy is at the other end.
+    is_with_proxy: bool,
     /// The maximum size of unprocessed input during the handshake, in bytes.
     max_handshake_input: usize,
 }
@@ -97,9 +111,8 @@ enum CloseNotify {
     No,
     /// It ended while the session was lent. close_notify is queued when the session is restored.
     Due,
-    /// Nothing may follow. The last `len` bytes of the send queue are only close_notify. They are 0 if an alert was
-    /// queued in its place, or if nothing could be.
-    Queued { len: usize },
+    /// It was queued, or an alert in its place, if anything could be. Nothing may follow.
+    Queued,
 }
 
 /// The state of the peer's direction.
@@ -127,19 +140,6 @@ pub(super) enum SessionState {
     Truncated,
     /// TLS failed.
     Failed,
-}
-
-/// The remains of a session that is over.
-#[derive(Debug, Default)]
-pub(super) struct Summary {
-    pub(super) negotiated: Option<Negotiated>,
-    pub(super) failure: Option<Failure>,
-    /// The records to send last, such as an alert.
-    pub(super) final_records: Vec<u8>,
-    /// Whether nothing came in answer to a long ClientHello.
-    pub(super) is_unanswered: bool,
-    /// Objects that may run the program's code when they are dropped.
-    pub(super) discarded: Option<Discarded>,
 }
 
 impl Session {
@@ -174,11 +174,14 @@ impl Session {
             has_plaintext: false,
             unfinished_message: false,
             close_notify: CloseNotify::No,
+            has_sealed: false,
+            kept_fault: None,
             recv_deferred: false,
             hello: None,
             certificates_size: None,
             handshake: Duration::ZERO,
             negotiated: None,
+            outer: None,
         }
     }
 
@@ -190,15 +193,19 @@ impl Session {
         if !self.wants_tls() {
             return false;
         }
-        let before = self.send_queue.len();
-        self.flood.received(recv_buf.filled());
-        self.recv_queue.append(recv_buf);
-        if !self.has_unread() {
-            self.process();
+        let before = self.wire_queue().len();
+        if self.outer.is_some() {
+            self.read_through(recv_buf);
+        } else {
+            self.flood.received(recv_buf.filled());
+            self.recv_queue.append(recv_buf);
+            if !self.has_unread() {
+                self.process();
+            }
+            self.count_tickets();
+            self.release(recv_buf);
         }
-        self.count_tickets();
-        self.release(recv_buf);
-        self.send_queue.len() > before
+        self.wire_queue().len() > before
     }
 
     /// Returns the memory of the queue to the buffer, or what it does not need for a client that has proven nothing.
@@ -217,12 +224,14 @@ impl Session {
 
     /// Returns whether so much arrived without data that the caller has to call [`bound_flood`](Self::bound_flood).
     pub(super) fn is_suspicious(&self) -> bool {
-        self.flood.is_suspicious() && self.wants_tls() && !self.has_unread()
+        let is_suspicious = self.flood.is_suspicious() && self.wants_tls() && !self.has_unread();
+        is_suspicious || self.outer.as_ref().is_some_and(|outer| outer.is_suspicious())
     }
 
     /// Fails the session if more arrived without data than any legitimate peer sends.
     pub(super) fn bound_flood(&mut self, now: Instant) {
-        if self.flood.is_flood(now) {
+        self.bound_outer_flood(now);
+        if self.flood.is_suspicious() && self.wants_tls() && self.flood.is_flood(now) {
             let peer = self.terms.role.peer().name();
             self.fail(Failure::misbehaved(format!("{peer} sent too many records without data")));
         }
@@ -230,8 +239,18 @@ impl Session {
 
     /// Handles the peer's FIN; no data is unread.
     pub(super) fn eof(&mut self) {
+        if self.outer.is_some() {
+            self.outer_eof();
+        } else {
+            self.end_peer();
+        }
+    }
+
+    /// Ends the peer's direction, whose data is all processed.
+    fn end_peer(&mut self) {
         // The rest of the queue is part of a record, or of a message in several records.
-        let is_between_records = self.recv_queue.len() == 0;
+        let is_between_records = self.recv_queue.len() == 0
+            && self.outer.as_ref().is_none_or(|outer| outer.recv_queue.len() == 0);
         match self.peer_state {
             PeerState::Handshaking => {
                 self.peer_state =
@@ -262,6 +281,15 @@ impl Session {
         self.leftover.take_until(delimiter, max)
     }
 
+    /// Copies unread data, at most as much as one record holds. Returns the number of bytes: 0 if no data is unread.
+    pub(super) fn peek(&mut self, buf: &mut [u8]) -> usize {
+        while self.leftover.is_empty() && self.has_plaintext {
+            self.next_record(&mut []);
+        }
+        let max = buf.len().min(MAX_RECORD);
+        self.leftover.peek(&mut buf[..max])
+    }
+
     /// Drops all unread data, which may be in several records.
     pub(super) fn drop_unread(&mut self) {
         self.leftover.clear();
@@ -289,8 +317,7 @@ impl Session {
     /// Returns whether receiving has to wait until the current transmit is done. In a handshake, the next step may
     /// fail, and its alert must follow the bytes that are being sent.
     pub(super) fn defers_recv(&mut self) -> bool {
-        let busy =
-            matches!(self.peer_state, PeerState::Handshaking) && self.send_queue.is_in_flight();
+        let busy = matches!(self.peer_state, PeerState::Handshaking) && self.transmit_in_flight();
         self.recv_deferred |= busy;
         busy
     }
@@ -323,8 +350,11 @@ impl Session {
 
     // ------------------------------------------------------------- results
 
-    /// Returns the result of the handshake, once it is complete.
+    /// Returns the result of the handshake with the target, once it is complete.
     pub(super) fn negotiated(&self) -> Option<Negotiated> {
+        if self.terms.is_with_proxy {
+            return None;
+        }
         if let Some(negotiated) = &self.negotiated {
             return Some(Negotiated { handshake: self.handshake, ..Negotiated::clone(negotiated) });
         }
@@ -371,11 +401,12 @@ impl Session {
 
     /// Takes the queued ciphertext, when the connection ends.
     pub(super) fn take_final_records(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.send_queue).into_bytes()
+        std::mem::take(self.wire_queue_mut()).into_bytes()
     }
 
     pub(super) fn into_summary(mut self: Box<Self>) -> Summary {
         let negotiated = self.negotiated();
+        let failed_with_proxy = self.failed_with_proxy();
         let final_records = self.take_final_records();
         let knows_nothing =
             self.connection.as_ref().is_some_and(|it| it.protocol_version().is_none());
@@ -389,7 +420,7 @@ impl Session {
             | PeerState::Truncated => None,
         };
         let discarded = self.foreign.then(|| Discarded::session(self));
-        Summary { negotiated, failure, final_records, is_unanswered, discarded }
+        Summary { negotiated, failure, final_records, failed_with_proxy, is_unanswered, discarded }
     }
 }
 
@@ -400,6 +431,7 @@ impl Terms {
             require_close_notify: setup.require_close_notify(),
             offers_ech: setup.offers_ech(),
             sends_long_hello: setup.sends_long_hello(),
+            is_with_proxy: false,
             max_handshake_input: match (setup.role(), setup.may_ask_for_certificate()) {
                 (Role::Client, _) => MAX_RECV_QUEUE,
                 (Role::Server, true) => MAX_CLIENT_CERTIFICATES,
@@ -407,24 +439,6 @@ impl Terms {
                 (Role::Server, false) => MAX_CLIENT_HELLO + MAX_RECORD + RECORD_OVERHEAD,
             },
         }
-    }
-}
-
-/// A session or setup that is not needed any more. Dropping it may run the program's code.
-#[derive(Debug)]
-#[expect(dead_code, reason = "the fields exist only to be dropped")]
-pub struct Discarded {
-    session: Option<Box<Session>>,
-    setup: Option<TlsSetup>,
-}
-
-impl Discarded {
-    pub(super) fn session(session: Box<Session>) -> Self {
-        Discarded { session: Some(session), setup: None }
-    }
-
-    pub(super) fn setup(setup: TlsSetup) -> Self {
-        Discarded { session: None, setup: Some(setup) }
     }
 }
 

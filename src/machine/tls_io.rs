@@ -49,6 +49,24 @@ impl Machine {
         (bytes, actions)
     }
 
+    /// Like [`take_plaintext`](Self::take_plaintext), but copies the data and leaves it unread. Copies at most 16 KiB, the
+    /// size of one record (RFC 8446, section 5.1).
+    pub fn peek_plaintext(
+        &mut self,
+        permit: RecvPermit,
+        buf: &mut [u8],
+        now: impl FnOnce() -> Instant,
+    ) -> (usize, Actions) {
+        let mut actions = Actions::default();
+        self.state.return_recv(permit, &mut actions);
+        let Some(tls) = self.state.tls_mut() else { return (0, actions) };
+        let bytes = tls.peek(buf);
+        if !tls.has_unread() {
+            self.on_session_progress(now, &mut actions);
+        }
+        (bytes, actions)
+    }
+
     /// Like [`take_plaintext`](Self::take_plaintext), but takes at most `max` bytes, and nothing behind the first
     /// `delimiter`. Returns the bytes.
     pub fn take_plaintext_until(
@@ -111,7 +129,10 @@ impl Machine {
     /// Lends the queued ciphertext to send. Returns `None` if there is none, or if a transmit buffer is lent already.
     #[must_use]
     pub fn next_transmit(&mut self) -> Option<Transmit> {
-        self.state.tls_mut()?.next_transmit()
+        match self.state.tls_mut() {
+            Some(tls) => tls.next_transmit(),
+            None => self.state.preamble_mut()?.next_transmit(),
+        }
     }
 
     /// Takes a transmit buffer back. Bytes that were not [sent](Transmit::sent) are queued again.
@@ -132,6 +153,8 @@ impl Machine {
                     state.handle_send_event(SendEvent::Cancelled, actions)
                 });
             }
+        } else if let Some(preamble) = self.state.preamble_mut() {
+            actions.drive_recv = preamble.return_unsent(transmit);
         }
         transmit.clear();
         actions
@@ -155,8 +178,14 @@ impl Machine {
         now: Instant,
     ) -> Actions {
         let mut actions = Actions::default();
-        if let Some(tls) = self.state.tls_mut() {
-            tls.return_unsent(transmit);
+        let is_preamble = match self.state.tls_mut() {
+            Some(tls) => {
+                tls.return_unsent(transmit);
+                false
+            }
+            None => self.state.preamble().is_some(),
+        };
+        if is_preamble || self.state.tls().is_some() {
             self.transition(&mut actions, |state, _, actions| {
                 state.transmit_failed(fault, now, actions)
             });

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::tls::{ServerTlsOptions, TlsOptions, TlsSetup};
+use crate::unix::Requested;
 
 /// The TLS settings of a socket in its role.
 #[derive(Clone, Debug)]
@@ -14,10 +15,10 @@ pub(crate) enum TlsSide {
 }
 
 impl TlsSide {
-    /// Prepares a handshake. A client verifies `hostname`, unless its options have another name.
-    pub(crate) fn setup(&self, hostname: &str) -> Result<TlsSetup> {
+    /// Prepares a handshake. A client verifies the requested host, unless its options have another name.
+    pub(crate) fn setup(&self, requested: &Requested) -> Result<TlsSetup> {
         match self {
-            TlsSide::Client(tls) => TlsSetup::new(tls, hostname),
+            TlsSide::Client(tls) => client_setup(tls, requested),
             TlsSide::Server(tls) => TlsSetup::server(tls),
         }
     }
@@ -28,6 +29,24 @@ impl TlsSide {
             TlsSide::Client(tls) => tls.runs_foreign_code(),
             TlsSide::Server(tls) => tls.runs_foreign_code(),
         }
+    }
+}
+
+/// Prepares a handshake of a client with these settings.
+pub(crate) fn client_setup(tls: &TlsOptions, requested: &Requested) -> Result<TlsSetup> {
+    if requested.is_unix() {
+        check_server_name(tls)?;
+    }
+    TlsSetup::new(tls, requested.as_socket_address().hostname())
+}
+
+/// Refuses settings without the name to verify, for a connection that has no host.
+pub(super) fn check_server_name(tls: &TlsOptions) -> Result<()> {
+    match tls.server_name_override() {
+        Some(_) => Ok(()),
+        None => Err(Error::invalid_options(
+            "server_name is not set: a TLS client over a Unix-domain socket needs the name to verify",
+        )),
     }
 }
 

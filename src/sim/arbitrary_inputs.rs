@@ -51,9 +51,11 @@ impl ArbitraryInputs {
         let secure = flags & 32 != 0;
         let names = if flags & 64 == 0 { Names::simple() } else { Names::decode(source) };
         let config = Config {
+            route: None,
             target: names.target(),
             bind: names.bind_address(),
             egress: names.egress(),
+            header_rules: None,
             tls: secure.then(|| tls::setup(server_setting)),
             allow_half_open: flags & 128 != 0,
             connect_timeout: Some(Duration::from_secs(30)),
@@ -192,7 +194,7 @@ impl ArbitraryInputs {
         }
         self.model.check_upgraded(&self.machine)?;
         let setup = tls::setup(self.server_setting);
-        self.machine = Machine::upgraded(&self.config, &setup, &[], None, self.now);
+        self.machine = Machine::upgraded(&self.config, &setup, &[], None, None, self.now);
         self.model = Model::upgrading();
         self.secure = true;
         self.server = Some(TlsPeer::new(self.server_setting));

@@ -254,7 +254,8 @@ impl Endpoint {
         let deadline = limit.and_then(|limit| net.now.checked_add(limit));
         let setup = tls::setup(self.server);
         let preface = if self.server.serves && self.server.go_ahead { GO_AHEAD } else { &[] };
-        self.machine = Machine::upgraded(&plan(&self.setting), &setup, preface, deadline, net.now);
+        self.machine =
+            Machine::upgraded(&plan(&self.setting), &setup, preface, None, deadline, net.now);
         self.model = Model::upgrading();
         self.secure = true;
         (self.read, self.accepted) = (0, 0);
@@ -282,6 +283,7 @@ impl Endpoint {
             attach: _,
             cancel_attempts: _,
             cancel_attempt: _,
+            preamble: _,
         } = actions;
         self.wake(wake);
         if resolve {
@@ -289,7 +291,7 @@ impl Endpoint {
         }
         if let Some(Attempt { id, address, .. }) = attempt {
             self.latest = Some(id);
-            if let Some((after, result)) = self.setting.names.fate(address) {
+            if let Some((after, result)) = address.and_then(|it| self.setting.names.fate(it)) {
                 net.schedule(after, self.who, NetworkEvent::Attempted(id, result));
             }
         }
@@ -434,9 +436,11 @@ impl Endpoint {
 
 fn plan(setting: &EndpointConfig) -> Config {
     Config {
+        route: None,
         target: setting.names.target(),
         bind: setting.names.bind_address(),
         egress: setting.names.egress(),
+        header_rules: None,
         tls: None,
         allow_half_open: setting.allow_half_open,
         connect_timeout: setting.connect_timeout,

@@ -49,12 +49,14 @@ mod ending;
 mod endpoint;
 mod environment;
 mod peer;
+mod preamble;
 mod reading;
 mod rules;
 mod scenario;
 mod targets;
 mod tls;
 mod trace;
+mod unix_attempts;
 mod wire;
 mod world;
 mod writing;
@@ -64,9 +66,11 @@ use std::fmt;
 use self::acceptor::AcceptorScenario;
 use self::arbitrary_inputs::ArbitraryInputs;
 use self::corrupt_records::RecordsScenario;
+use self::preamble::PreambleScenario;
 use self::scenario::ByteSource;
 pub use self::scenario::{Scenario, ScenarioKind};
 pub use self::trace::Trace;
+use self::unix_attempts::UnixAttempts;
 use self::world::World;
 
 /// Runs a scenario to its end.
@@ -122,6 +126,41 @@ pub fn acceptor(bytes: &[u8]) -> Result<Trace, Violation> {
     match scenario.run(source) {
         Ok(()) => Ok(scenario.trace),
         Err(rule) => Err(Violation { rule, context: format!("{bytes:?}"), trace: scenario.trace }),
+    }
+}
+
+/// Plays a proxy whose answer or PROXY header `bytes` describe, in one piece, byte by byte, and in other pieces. All must have the same
+/// result, and consume exactly the same bytes.
+///
+/// ```
+/// sockeye::sim::preamble(b"any bytes").expect("every client has the same result");
+/// ```
+///
+/// # Errors
+/// The violated rule, if any.
+pub fn preamble(bytes: &[u8]) -> Result<(), Violation> {
+    let mut source = ByteSource(bytes);
+    let scenario = PreambleScenario::new(&mut source);
+    scenario.run(source).map_err(|rule| {
+        let (context, trace) = (format!("{bytes:?}"), Trace::default());
+        Violation { rule, context, trace }
+    })
+}
+
+/// Runs a machine that connects to a Unix-domain listener, whose queue is full when `bytes` say so.
+///
+/// ```
+/// sockeye::sim::unix_attempts(b"any bytes").expect("every rule holds");
+/// ```
+///
+/// # Errors
+/// The first violated rule, if any.
+pub fn unix_attempts(bytes: &[u8]) -> Result<Trace, Violation> {
+    let mut source = ByteSource(bytes);
+    let mut attempts = UnixAttempts::new(&mut source);
+    match attempts.run(source) {
+        Ok(()) => Ok(attempts.trace),
+        Err(rule) => Err(Violation { rule, context: format!("{bytes:?}"), trace: attempts.trace }),
     }
 }
 

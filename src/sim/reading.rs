@@ -143,7 +143,10 @@ impl Endpoint {
                 let stands = |permit| self.machine.permits_recv(permit);
                 rule(self.background_permit.as_ref().is_none_or(stands), "a new permit is valid")
             }
-            Background::Nothing | Background::WatchErrors | Background::WatchEof => {
+            Background::Nothing
+            | Background::Preamble
+            | Background::WatchErrors
+            | Background::WatchEof => {
                 self.pending_edge = false;
                 Ok(())
             }
@@ -180,7 +183,10 @@ impl Endpoint {
                 };
                 self.return_permit(permit, what, net)
             }
-            Background::Nothing | Background::Discard | Background::Ingest => Ok(()),
+            Background::Nothing
+            | Background::Preamble
+            | Background::Discard
+            | Background::Ingest => Ok(()),
         }
     }
 
@@ -266,6 +272,7 @@ impl Endpoint {
         if !self.machine.permits_recv(&permit) {
             return self.return_permit(permit, RecvEvent::Cancelled, net);
         }
+        let (peeked, permit) = self.peek(permit, max, net)?;
         // Half of the sizes take a line.
         let takes_line = max % 2 == 1;
         let (taken, actions) = if takes_line {
@@ -279,9 +286,31 @@ impl Endpoint {
         net.trace.note(self.who, "takes", taken.len());
         self.apply_actions(actions, net)?;
         rule((1..=max).contains(&taken.len()), "unread data can be taken")?;
+        let both = taken.len().min(peeked.len());
+        rule(taken[..both] == peeked[..both], "a read takes the bytes that a peek shows")?;
         let before_last = &taken[..taken.len() - 1];
         rule(!takes_line || !before_last.contains(&DELIMITER), "a line ends at its delimiter")?;
         self.check_read(&taken, net)
+    }
+
+    /// Copies unread data. Returns it, and another permit to take it.
+    fn peek(
+        &mut self,
+        permit: RecvPermit,
+        max: usize,
+        net: &mut Network,
+    ) -> Result<(Vec<u8>, RecvPermit), &'static str> {
+        let before = self.machine.stats();
+        let mut buf = vec![0; max];
+        let (bytes, actions) = self.machine.peek_plaintext(permit, &mut buf, || net.now);
+        self.apply_actions(actions, net)?;
+        rule((1..=max).contains(&bytes), "unread data can be seen")?;
+        rule(self.machine.stats() == before, "a peek does not count as a read")?;
+        buf.truncate(bytes);
+        match self.machine.read() {
+            ReadStep::TakePlaintext(permit) => Ok((buf, permit)),
+            _ => Err("what a peek shows stays unread"),
+        }
     }
 
     /// Receives and drops data after reading was cancelled.

@@ -171,7 +171,8 @@ impl Model {
             rule(!starts, "nothing starts when all attempts are cancelled")?;
         }
         if let Some(Attempt { id, address, .. }) = actions.attempt {
-            rule(!names.denies(address), "no denied address is dialled")?;
+            let denied = address.is_some_and(|address| names.denies(address));
+            rule(!denied, "no denied address is dialled")?;
             rule(machine.is_attempt_pending(id), "a started attempt is pending")?;
             rule(!self.adopted, "nothing is dialled once there is a connection")?;
         }

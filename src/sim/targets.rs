@@ -60,6 +60,12 @@ impl Names {
         }
     }
 
+    /// Creates the names of a machine that needs none.
+    pub(super) fn none() -> Self {
+        let fates = [AttemptFate::Silent; ADDRESSES];
+        Names { fates, denied: 0, answers: Vec::new(), ends: None, bind: None }
+    }
+
     pub(super) fn target(&self) -> Target {
         if self.answers.is_empty() { Target::Address(address(0)) } else { Target::Host }
     }

@@ -81,6 +81,7 @@ impl SimWire {
             return SimSend::Failed(reset.fault);
         }
         let stream = &mut self.streams[who];
+        assert!(stream.end == StreamEnd::Pending || stream.cut, "nothing follows FIN");
         let room = match stream.cut {
             // Dropped bytes take no room.
             true => usize::MAX,

@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::info::ConnectorStats;
 use crate::options::SocketOptions;
 use crate::process::PerProcess;
+#[cfg(doc)]
+use crate::proxy::Proxy;
+use crate::proxy::ProxyRules;
 use crate::resolver::Resolver;
 use crate::tls::TlsOptions;
 
@@ -50,6 +53,7 @@ pub(super) struct ConnectorInner {
     pub(super) egress: Option<Arc<EgressRules>>,
     /// TLS settings for sockets whose options have none.
     pub(super) tls: Option<TlsOptions>,
+    pub(super) proxies: Option<ProxyRules>,
     limit: SocketLimit,
     lookup_quota: Arc<LookupQuota>,
     registry: PerProcess<Arc<SocketRegistry>>,
@@ -63,7 +67,7 @@ impl ConnectorInner {
         scope: Option<ScopeId>,
     ) -> ConnectContext<'a> {
         let (registry, lookup_quota) = (self.registry(), &self.lookup_quota);
-        ConnectContext { resolver, egress, registry, lookup_quota, scope }
+        ConnectContext { resolver, egress, registry, lookup_quota, scope, proxy: None }
     }
 
     pub(super) fn registry(&self) -> &Arc<SocketRegistry> {
@@ -112,6 +116,10 @@ impl Connector {
     /// - [`Denied`](crate::ErrorKind::Denied) if the [egress rules](ConnectorBuilder::egress) deny the host or the
     ///   port, or the address if the host is an IP literal. Addresses of a name are checked before they are dialled,
     ///   and [`Socket::opened`] reports the error.
+    /// - [`InvalidAddress`](crate::ErrorKind::InvalidAddress) for an IPv6 address with a scope and a
+    ///   [proxy](ConnectorBuilder::proxy), which cannot get it.
+    /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for an address that the protocol of the proxy cannot
+    ///   express: see [`Proxy::socks4a`].
     /// - [`Limit`](crate::ErrorKind::Limit) if the maximum number of [open sockets](ConnectorBuilder::max_open_sockets)
     ///   is reached.
     /// - [`Closed`](crate::ErrorKind::Closed) after [`shutdown`](Self::shutdown).
@@ -129,14 +137,16 @@ impl Connector {
     ///
     /// The [resolver](ConnectorBuilder::resolver) is not asked. The [egress rules](ConnectorBuilder::egress) check
     /// each address as [`connect_with`](Self::connect_with) does, including the rules about hosts. Only the allowed
-    /// addresses are dialled. [`requested`](crate::SocketInfo::requested) returns the first address. With TLS, the
-    /// peer needs a certificate for the IP address of the first one, whichever answers, unless
-    /// [`server_name`](crate::TlsOptions::server_name) is set.
+    /// addresses are dialled; through a proxy, at most 4 of them, as [`resolve_locally`](crate::Proxy::resolve_locally) says.
+    /// [`requested`](crate::SocketInfo::requested) returns the first address. With TLS, the peer needs a certificate for
+    /// the IP address of the first one, whichever answers, unless [`server_name`](crate::TlsOptions::server_name) is set.
     ///
     /// # Errors
     /// Those of [`connect_with`](Self::connect_with), and:
     /// - [`InvalidAddress`](crate::ErrorKind::InvalidAddress) if the list is empty or a port is 0.
     /// - [`Denied`](crate::ErrorKind::Denied) if the rules about hosts and ports allow none of the addresses.
+    /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the [proxy rules](ConnectorBuilder::proxy) send some of
+    ///   the allowed addresses to a proxy, and except others.
     ///
     /// ```
     /// use sockeye::{Connector, SocketOptions};
@@ -235,8 +245,8 @@ impl Connector {
     /// Takes over an established connection, such as one that was accepted or that a proxy opened.
     ///
     /// It is treated like a dialled connection: the connector's limits and TLS settings apply, and so do all options
-    /// except [`TcpOptions::bind`](crate::TcpOptions::bind) and those about names. The egress rules do not apply,
-    /// because nothing is dialled.
+    /// except [`TcpOptions::bind`](crate::TcpOptions::bind), `multipath` and those about names. The egress rules and the
+    /// proxy rules do not apply, because nothing is dialled.
     ///
     /// The options choose the role in TLS, not the side that dialled: [`server_tls`](SocketOptions::server_tls) makes
     /// this side the server, and [`tls`](SocketOptions::tls) the client, which is the default. With
@@ -248,7 +258,8 @@ impl Connector {
     ///
     /// # Errors
     /// Those of [`connect_with`](Self::connect_with), and:
-    /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if a local address to bind is set.
+    /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if a local address to bind, or
+    ///   [`multipath`](crate::TcpOptions::multipath), is set.
     /// - [`InvalidState`](crate::ErrorKind::InvalidState) if the descriptor is not a TCP connection but, for example, a
     ///   listening socket.
     /// - [`Connect`](crate::ErrorKind::Connect) if the stream is not connected: not yet, or no longer.
@@ -289,6 +300,7 @@ impl fmt::Debug for ConnectorInner {
             .field("resolver", &resolver)
             .field("egress", &self.egress)
             .field("tls", &self.tls)
+            .field("proxies", &self.proxies)
             .field("limit", &self.limit)
             .finish()
     }
@@ -300,6 +312,7 @@ pub struct ConnectorBuilder {
     egress: EgressRules,
     resolver: Option<Arc<dyn Resolver>>,
     tls: Option<TlsOptions>,
+    proxies: Option<ProxyRules>,
     max_open_sockets: Option<usize>,
     wait_at_limit: bool,
     max_lookups: Option<usize>,
@@ -321,6 +334,36 @@ impl ConnectorBuilder {
     #[must_use]
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Connects through a proxy, or through the one of several that matches. Default none; nothing is read from the
+    /// environment.
+    ///
+    /// Host and port rules of the [egress rules](Self::egress) judge the target. Net rules judge every address that this
+    /// side dials directly or passes to the proxy. An address that the proxy looks up cannot be judged here. So with
+    /// rules that restrict nets, each proxy must set [`Proxy::resolve_locally`] or [`Proxy::trust_proxy_filtering`];
+    /// otherwise [`build`](Self::build) fails. The proxy's own address is the program's choice: it is checked against own
+    /// listeners only. Nothing checks whether a name that the proxy resolves leads to an own listener.
+    ///
+    /// Adopted sockets never use a proxy.
+    ///
+    /// ```
+    /// use sockeye::{Connector, EgressRules, Proxy};
+    ///
+    /// let proxy = Proxy::http("proxy.corp.example:3128")?.credentials("alice", "secret")?;
+    /// let connector = Connector::builder().proxy(proxy.clone()).build()?;
+    ///
+    /// // Nothing could judge the addresses of names.
+    /// let strict = || Connector::builder().egress(EgressRules::public_only());
+    /// assert!(strict().proxy(proxy.clone()).build().is_err());
+    /// assert!(strict().proxy(proxy.resolve_locally()).build().is_ok());
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SOCKS"))]
+    pub fn proxy(mut self, rules: impl Into<ProxyRules>) -> Self {
+        self.proxies = Some(rules.into());
         self
     }
 
@@ -389,8 +432,8 @@ impl ConnectorBuilder {
     /// Builds the connector.
     ///
     /// # Errors
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the TLS settings are invalid, or for
-    /// `max_open_sockets(0)` or `max_lookups(0)`.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the TLS settings are invalid, for
+    /// `max_open_sockets(0)` or `max_lookups(0)`, and if a [proxy](Self::proxy) would undo the egress rules.
     pub fn build(self) -> Result<Connector> {
         if self.max_lookups == Some(0) {
             let message = "max_lookups is zero: no lookup could run";
@@ -403,6 +446,9 @@ impl ConnectorBuilder {
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
+        if let Some(rules) = &self.proxies {
+            rules.proxies().try_for_each(|proxy| proxy.check_judged(&self.egress))?;
+        }
         Ok(Connector { inner: Arc::new(self.into_inner()) })
     }
 
@@ -413,6 +459,7 @@ impl ConnectorBuilder {
             resolver: self.resolver,
             egress: restricts.then(|| Arc::new(self.egress)),
             tls: self.tls,
+            proxies: self.proxies,
             limit,
             lookup_quota: Arc::new(LookupQuota::new(self.max_lookups.unwrap_or(MAX_LOOKUPS))),
             registry: PerProcess::new(),
@@ -427,6 +474,7 @@ impl fmt::Debug for ConnectorBuilder {
             .field("egress", &self.egress)
             .field("resolver", &resolver)
             .field("tls", &self.tls)
+            .field("proxies", &self.proxies)
             .field("max_open_sockets", &self.max_open_sockets)
             .field("wait_at_limit", &self.wait_at_limit)
             .field("max_lookups", &self.max_lookups)

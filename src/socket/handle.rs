@@ -52,6 +52,12 @@ impl fmt::Display for OrNone {
     }
 }
 
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f, "Handle")
+    }
+}
+
 impl Clone for Handle {
     fn clone(&self) -> Self {
         self.connection.add_handle();

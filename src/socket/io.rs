@@ -58,7 +58,7 @@ pub(super) fn read_error(error: Error) -> io::Error {
 }
 
 #[cold]
-fn write_error(error: Error) -> io::Error {
+pub(super) fn write_error(error: Error) -> io::Error {
     error.during(Step::Write).into()
 }
 

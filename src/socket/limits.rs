@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Socket;
 use crate::driver::Side;
 use crate::error::Result;
-use crate::options::check_limit;
+use crate::options::{check_busy_poll, check_limit};
 
 /// # Limits on reads and writes
 impl Socket {
@@ -110,5 +110,27 @@ impl Socket {
     #[must_use]
     pub fn write_deadline(&self) -> Option<Instant> {
         self.handle.call(|connection| connection.deadline(Side::Write))
+    }
+
+    /// Changes [`TcpOptions::busy_poll`](crate::TcpOptions::busy_poll), from the next read on. `None` disables it.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if `limit` is not in 1 µs to 10 ms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// let socket = sockeye::connect(address)?;
+    /// // For a dialogue whose answers take 20 µs.
+    /// socket.set_busy_poll(Some(Duration::from_micros(50)))?;
+    /// // …
+    /// socket.set_busy_poll(None)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_busy_poll(&self, limit: Option<Duration>) -> Result<()> {
+        check_busy_poll(limit)?;
+        self.handle.call(|connection| connection.set_busy_poll(limit))
     }
 }

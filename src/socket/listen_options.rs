@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::Connector;
 use crate::driver::{
-    AcceptedOptions, BindOptions, ListenConfig, ListenSettings, SUPPORTS_REUSE_PORT,
+    AcceptedOptions, BindOptions, ListenConfig, ListenSettings, PathOptions, REPORTS_CREDENTIALS,
+    SUPPORTS_REUSE_PORT,
 };
-use crate::egress::IngressRules;
+use crate::egress::{IngressRules, Net};
 use crate::error::{Error, Result};
 use crate::options::{AcceptWhen, SecureTransport, SocketOptions, check_limit};
 
@@ -35,6 +36,7 @@ const MAX_PENDING: usize = 256;
 pub struct ListenOptions {
     socket: SocketOptions,
     ingress: IngressRules,
+    header_nets: Vec<Net>,
     handshake_timeout: Option<Duration>,
     accept_when: AcceptWhen,
     max_pending: Option<usize>,
@@ -44,6 +46,9 @@ pub struct ListenOptions {
     backlog: Option<u32>,
     reuse_port: bool,
     only_v6: bool,
+    replace_stale: bool,
+    unix_mode: Option<u32>,
+    allow_uids: Option<Arc<[u32]>>,
 }
 
 impl ListenOptions {
@@ -63,8 +68,10 @@ impl ListenOptions {
     ///   [`server_tls`](SocketOptions::server_tls) or [`tls`](SocketOptions::tls).
     /// - The options of [`TcpOptions`](crate::TcpOptions) are set on the listening socket. So buffer sizes are known when
     ///   the window scale is negotiated (RFC 7323, section 2.2). Accepted sockets inherit them on Linux; on other systems
-    ///   they are set on each of them too.
-    /// - [`TcpOptions::bind`](crate::TcpOptions::bind) is [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+    ///   they are set on each of them too. Buffer sizes of a Unix-domain listener are set only on each accepted socket,
+    ///   because none inherits them.
+    /// - [`TcpOptions::bind`](crate::TcpOptions::bind) and [`SocketOptions::bypass_proxy`] are
+    ///   [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn socket(mut self, options: SocketOptions) -> Self {
         self.socket = options;
@@ -78,7 +85,7 @@ impl ListenOptions {
         self
     }
 
-    /// Bounds the time from accept(2) until a socket is open: the TLS handshake. For an upgrade it counts from
+    /// Bounds the time from accept(2) until a socket is open: PROXY header and TLS handshake together. For an upgrade it counts from
     /// [`start_tls`](crate::Socket::start_tls). When it passes, the connection is closed with
     /// [`TimedOut`](crate::ErrorKind::TimedOut). Default 10 s. Zero is
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions); it cannot be disabled.
@@ -165,9 +172,159 @@ impl ListenOptions {
         self
     }
 
+    /// Expects a PROXY header (the HAProxy PROXY protocol), version 1 or 2, from every client in `net`, such as
+    /// `10.0.0.0/8` or a single address. May be called several times; the nets add up. Default none.
+    ///
+    /// The header comes before anything else, also before TLS. Exactly the header is consumed. Clients outside these
+    /// nets are denied, because the specification forbids to guess whether there is a header. Every address inside them can
+    /// choose the client that the program sees, so they should contain proxies only that always send a header.
+    ///
+    /// The source in the header becomes [`remote_address`](crate::SocketInfo::remote_address), and the
+    /// [ingress rules](Self::ingress) judge and count it. They do not judge the proxy. A denied socket that `accept` has
+    /// returned before the header was complete fails with [`Denied`](crate::ErrorKind::Denied).
+    /// [`proxy_address`](crate::SocketInfo::proxy_address) is the proxy's own address. A header that names no source of TCP
+    /// (`UNKNOWN`, `LOCAL`, or a Unix-domain socket) keeps the proxy's address, and is exempt from the ingress rules.
+    ///
+    /// A header that is malformed, cut short, or longer than 107 bytes (version 1) or 4 KiB (version 2) fails the socket
+    /// with [`Proxy`](crate::ErrorKind::Proxy). [`handshake_timeout`](Self::handshake_timeout) bounds the wait for it.
+    ///
+    /// ```
+    /// use sockeye::{ListenOptions, listen_with};
+    ///
+    /// let options = ListenOptions::new().proxy_protocol_from("10.0.0.0/8")?;
+    /// let listener = listen_with("127.0.0.1:0", options)?;
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text is not a net, as in
+    /// [`IngressRules::allow_net`].
+    #[doc(alias("accept-proxy", "proxy_protocol", "send-proxy", "X-Forwarded-For"))]
+    pub fn proxy_protocol_from(mut self, net: &str) -> Result<Self> {
+        self.header_nets.push(Net::parse(net)?);
+        Ok(self)
+    }
+
+    /// Sets whether to replace a stale path: a socket that refuses connections, as one does that a killed server has left.
+    /// Default `false`. Only for paths, with [`listen_unix`](crate::listen_unix).
+    ///
+    /// To find out, it connects to the path, which a server that is alive sees as a client that leaves at once. The
+    /// check and the replacement are not atomic, so two servers must not start on one path at the same moment, and others
+    /// must not be able to write to the folder.
+    ///
+    /// On systems other than Linux and Android, a server whose queue is full refuses connections too. There the socket
+    /// is stale if it refuses 5 connections within 200 ms. A server that accepts nothing in this time loses its path.
+    #[cfg(unix)]
+    #[must_use]
+    #[doc(alias("unlink", "SO_REUSEADDR"))]
+    pub fn replace_stale(mut self, on: bool) -> Self {
+        self.replace_stale = on;
+        self
+    }
+
+    /// Sets the permissions of the path, from 0 to 0o777, before anyone can connect. Default: by the umask. Only for
+    /// paths, with [`listen_unix`](crate::listen_unix).
+    ///
+    /// To connect, Linux requires write permission for the path and search permission for its folders. Some systems
+    /// ignore the permissions of the path, so put it into a folder that only the right users can search. The folder must
+    /// not be writable by others.
+    ///
+    /// ```
+    /// use std::os::unix::fs::PermissionsExt;
+    /// use sockeye::{ListenOptions, UnixAddress, listen_unix};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("sockeye-doc-mode-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// let path = folder.join("service.sock"); // such as /run/service/service.sock
+    /// let options = ListenOptions::new().replace_stale(true).unix_mode(0o660);
+    /// let listener = listen_unix(UnixAddress::from_pathname(&path)?, options)?;
+    /// assert_eq!(path.metadata()?.permissions().mode() & 0o777, 0o660);
+    /// listener.close();
+    /// listener.closed()?;
+    /// assert!(!path.exists());
+    /// # std::fs::remove_dir(folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(unix)]
+    #[must_use]
+    #[doc(alias("chmod", "umask", "permissions"))]
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.unix_mode = Some(mode);
+        self
+    }
+
+    /// Allows only clients whose process had one of these user IDs when it connected, according to
+    /// [`PeerCredentials`](crate::PeerCredentials). Others are disconnected before anything is read from them, and
+    /// counted as [`denied`](crate::ListenerStats::denied). Default: everyone who can open the path. Only for
+    /// [`listen_unix`](crate::listen_unix) and [`Listener::adopt_unix`](crate::Listener::adopt_unix).
+    ///
+    /// On illumos and Solaris: [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+    #[cfg(unix)]
+    #[must_use]
+    #[doc(alias("SO_PEERCRED", "LOCAL_PEERCRED"))]
+    pub fn allow_uids(mut self, uids: impl IntoIterator<Item = u32>) -> Self {
+        self.allow_uids = Some(uids.into_iter().collect());
+        self
+    }
+
+    /// Refuses invalid values for a TCP listener.
+    pub(super) fn check_tcp(&self) -> Result<()> {
+        match self.first_of_unix() {
+            Some(name) => Err(Error::invalid_options(format!(
+                "{name} applies only to a Unix-domain listener: use listen_unix"
+            ))),
+            None => self.check(),
+        }
+    }
+
+    /// Refuses invalid values for a Unix-domain listener, on a path or on an abstract name.
+    pub(super) fn check_unix(&self, has_path: bool) -> Result<()> {
+        self.check()?;
+        self.socket.check_unix()?;
+        let set = [
+            ("reuse_port", self.reuse_port),
+            ("only_v6", self.only_v6),
+            ("ingress", self.ingress != IngressRules::allow_all()),
+            ("proxy_protocol_from", !self.header_nets.is_empty()),
+        ];
+        if let Some((name, _)) = set.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(Error::invalid_options(format!(
+                "{name} is set, which a Unix-domain listener does not have"
+            )));
+        }
+        if self.unix_mode.is_some_and(|mode| mode > 0o777) {
+            return Err(Error::invalid_options("unix_mode is not in 0 to 0o777"));
+        }
+        if !has_path && (self.replace_stale || self.unix_mode.is_some()) {
+            return Err(Error::invalid_options(
+                "replace_stale and unix_mode apply only to a path that is to be bound",
+            ));
+        }
+        if self.allow_uids.is_some() && !REPORTS_CREDENTIALS {
+            return Err(Error::invalid_options(
+                "this operating system does not support allow_uids",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns the name of an option that only a Unix-domain listener has, if one is set.
+    fn first_of_unix(&self) -> Option<&'static str> {
+        let set = [
+            ("replace_stale", self.replace_stale),
+            ("unix_mode", self.unix_mode.is_some()),
+            ("allow_uids", self.allow_uids.is_some()),
+        ];
+        set.into_iter().find(|(_, is_set)| *is_set).map(|(name, _)| name)
+    }
+
     /// Refuses invalid values before anything is bound.
-    pub(super) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         self.socket.check()?;
+        if self.socket.bypass_proxy {
+            let message = "bypass_proxy applies only to dialling: a listener uses no proxy";
+            return Err(Error::invalid_options(message));
+        }
         if self.socket.tcp.bind.is_some() {
             return Err(Error::invalid_options(
                 "a local address to bind applies only to dialling: the listener has its own",
@@ -210,6 +367,7 @@ impl ListenOptions {
             ("backlog", self.backlog.is_some()),
             ("reuse_port", self.reuse_port),
             ("only_v6", self.only_v6),
+            ("multipath", self.socket.tcp.multipath),
             ("recv_buffer_size", self.socket.tcp.recv_buffer_size.is_some()),
             ("send_buffer_size", self.socket.tcp.send_buffer_size.is_some()),
         ];
@@ -228,13 +386,16 @@ impl ListenOptions {
                 reuse_port: self.reuse_port,
                 only_v6: self.only_v6,
                 tcp: self.socket.tcp.clone(),
+                path: PathOptions { replace_stale: self.replace_stale, mode: self.unix_mode },
             },
             settings: ListenSettings {
                 accepted: AcceptedOptions {
                     socket: self.socket,
                     handshake_timeout: self.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT),
                 },
-                ingress: self.ingress,
+                ingress: Arc::new(self.ingress),
+                header_nets: self.header_nets,
+                allowed_uids: self.allow_uids,
                 when_opened: self.accept_when == AcceptWhen::Opened,
                 max_pending: self.max_pending.unwrap_or(MAX_PENDING),
                 wait_at_limit: !self.refuses_at_limit,

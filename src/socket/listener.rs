@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Socket;
 use super::handle::Handle;
 use super::listen_options::ListenOptions;
-use crate::driver::{AcceptLimit, Descriptor, ListenerInner, ScopeId};
+use crate::driver::{AcceptLimit, Descriptor, ListenAddress, ListenerInner, PollSource, ScopeId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::ListenerStats;
 use crate::tls::ServerTlsOptions;
@@ -76,7 +76,7 @@ pub fn listen(address: impl ToSocketAddrs) -> Result<Listener> {
 /// # Ok::<(), sockeye::Error>(())
 /// ```
 pub fn listen_with(address: impl ToSocketAddrs, options: ListenOptions) -> Result<Listener> {
-    options.check()?;
+    options.check_tcp()?;
     let unresolved = |reason: String| {
         let message = format!("cannot listen: the address does not resolve: {reason}");
         Error::with_message(ErrorKind::Resolve, message)
@@ -102,7 +102,7 @@ pub fn listen_with(address: impl ToSocketAddrs, options: ListenOptions) -> Resul
 /// [`AcceptWhen::Opened`]: crate::AcceptWhen::Opened
 #[doc(alias("TcpListener", "Server"))]
 pub struct Listener {
-    inner: Arc<ListenerInner>,
+    pub(super) inner: Arc<ListenerInner>,
 }
 
 impl Listener {
@@ -181,11 +181,14 @@ impl Listener {
         Incoming::new(self, None)
     }
 
-    /// Returns the bound address, with the port that the system chose.
+    /// Returns the bound address, with the port that the system chose. `None` for a Unix-domain listener.
     #[must_use]
     #[doc(alias("local_addr"))]
     pub fn local_address(&self) -> Option<SocketAddr> {
-        Some(self.inner.local_address())
+        match self.inner.local_address() {
+            ListenAddress::Ip(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        }
     }
 
     /// Returns the number of accepted sockets that are opening, open or closing. Zero in a forked child.
@@ -301,7 +304,7 @@ impl Listener {
     ///
     /// # Errors
     /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions), also for options that apply before binding: `backlog`,
-    ///   `reuse_port`, `only_v6` and buffer sizes.
+    ///   `reuse_port`, `only_v6`, [`multipath`](crate::TcpOptions::multipath) and buffer sizes.
     /// - [`InvalidState`](crate::ErrorKind::InvalidState) if the socket does not listen, or is no TCP socket.
     /// - [`Io`](crate::ErrorKind::Io) if the operating system refuses an option.
     ///
@@ -316,7 +319,7 @@ impl Listener {
     /// ```
     #[doc(alias("from_std", "from_raw_fd", "LISTEN_FDS", "socket activation"))]
     pub fn adopt(listener: std::net::TcpListener, options: ListenOptions) -> Result<Self> {
-        options.check()?;
+        options.check_tcp()?;
         options.check_adoptable()?;
         Ok(Listener { inner: ListenerInner::adopt(listener, options.into_config())? })
     }
@@ -327,6 +330,15 @@ impl Listener {
     #[doc(alias("as_fd", "AsFd", "as_raw_fd"))]
     pub fn descriptor(&self) -> Option<Descriptor> {
         self.inner.descriptor()
+    }
+
+    pub(super) fn poll_source(&self) -> Arc<dyn PollSource> {
+        Arc::clone(&self.inner) as _
+    }
+
+    /// Returns whether connections are returned once they are open, and not before.
+    pub(crate) fn accepts_when_opened(&self) -> bool {
+        self.inner.accepts_when_opened()
     }
 
     fn accept_in(&self, limit: AcceptLimit, scope: Option<ScopeId>) -> Result<Socket> {
@@ -360,7 +372,7 @@ impl Drop for Listener {
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
-            .field("local_address", &self.inner.local_address())
+            .field("local_address", &format_args!("{}", self.inner.local_address()))
             .field("is_closed", &self.inner.is_closing())
             .field("open_sockets", &self.open_sockets())
             .finish_non_exhaustive()

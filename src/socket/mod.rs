@@ -8,8 +8,13 @@ mod limits;
 mod listen_options;
 mod listener;
 mod open;
+mod poller;
 mod reader;
 mod scope;
+mod try_io;
+mod tunnel;
+mod unix;
+mod unwind;
 mod upgrade;
 mod writer;
 
@@ -27,8 +32,12 @@ pub use self::connect::{connect, connect_with};
 pub use self::connector::{Connector, ConnectorBuilder};
 pub use self::listen_options::ListenOptions;
 pub use self::listener::{Incoming, ListenScope, Listener, listen, listen_with};
+pub use self::poller::{Pollable, Poller, wait_any};
 pub use self::reader::Reader;
 pub use self::scope::Scope;
+pub use self::tunnel::{TunnelError, TunnelSide, tunnel};
+#[cfg(unix)]
+pub use self::unix::{connect_unix, listen_unix};
 pub use self::writer::Writer;
 
 /// A shared handle to one connection: cheap to clone, `Send + Sync`, every method takes `&self`.
@@ -77,8 +86,12 @@ impl Socket {
     /// - [`Resolve`](crate::ErrorKind::Resolve) or [`Connect`](crate::ErrorKind::Connect).
     /// - [`TimedOut`](crate::ErrorKind::TimedOut) if the connect timeout or deadline passed.
     /// - [`Denied`](crate::ErrorKind::Denied) or [`Loop`](crate::ErrorKind::Loop) if the [egress
-    ///   rules](crate::EgressRules) deny the addresses of the name.
+    ///   rules](crate::EgressRules) deny the addresses of the name; `Denied` also if the [ingress
+    ///   rules](crate::IngressRules) deny the client that a PROXY header names.
     /// - [`Tls`](crate::ErrorKind::Tls) or [`Reset`](crate::ErrorKind::Reset) during a handshake.
+    /// - [`Proxy`](crate::ErrorKind::Proxy) if a [proxy](crate::Proxy) refused, or a PROXY header is wrong.
+    /// - [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) if plaintext followed a proxy's answer before a
+    ///   handshake.
     /// - [`Closed`](crate::ErrorKind::Closed) if this side closed or aborted first.
     /// - [`Io`](crate::ErrorKind::Io) if the operating system lacked a resource.
     ///

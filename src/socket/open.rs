@@ -6,10 +6,12 @@ use super::Socket;
 use super::connector::{Connector, ConnectorInner};
 use super::handle::Handle;
 use crate::address::SocketAddress;
-use crate::driver::{AdoptedStream, Connection, Origin, ScopeId};
+use crate::driver::{AdoptedStream, ConnectContext, Connection, Origin, ScopeId};
 use crate::egress::EgressRules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{SecureTransport, SocketOptions};
+use crate::proxy::Proxy;
+use crate::unix::Requested;
 
 impl Connector {
     pub(super) fn adopt_in(
@@ -19,6 +21,10 @@ impl Connector {
         scope: Option<ScopeId>,
     ) -> Result<Socket> {
         options.check()?;
+        if options.tcp.multipath {
+            let message = "multipath applies only to dialling: this connection exists already";
+            return Err(Error::invalid_options(message));
+        }
         if options.tcp.bind.is_some() {
             let message =
                 "a local address to bind applies only to dialling: this connection exists already";
@@ -27,12 +33,47 @@ impl Connector {
         let (adopted, remote) = AdoptedStream::new(stream, &options.tcp)?;
         self.apply_defaults(&mut options);
         let context = self.inner.context(None, None, scope);
-        let connection =
-            Connection::connect(remote.into(), options, Origin::Adopted(adopted), context)?;
+        let connection = Connection::connect(
+            Requested::Address(remote.into()),
+            options,
+            Origin::Adopted(adopted),
+            context,
+        )?;
         Ok(Socket { handle: Handle::new(connection) })
     }
 
-    fn apply_defaults(&self, options: &mut SocketOptions) {
+    fn proxy_for(&self, target: &SocketAddress, options: &SocketOptions) -> Option<&Proxy> {
+        let rules = self.inner.proxies.as_ref().filter(|_| !options.bypass_proxy)?;
+        rules.proxy_for(target, options.secure_transport)
+    }
+
+    /// Returns the proxy for the first of several addresses to answer. It has to be the same for all: otherwise this
+    /// choice would lead some past the proxy, or others to it.
+    fn proxy_for_all(
+        &self,
+        addresses: &[SocketAddr],
+        options: &SocketOptions,
+    ) -> Result<Option<&Proxy>> {
+        let mut chosen = addresses.iter().map(|&address| {
+            let proxy = self.proxy_for(&address.into(), options);
+            (address, proxy)
+        });
+        let Some((first, proxy)) = chosen.next() else { return Ok(None) };
+        match chosen.find(|(_, other)| other.is_some() != proxy.is_some()) {
+            None => Ok(proxy),
+            Some((other, _)) => {
+                let (behind, direct) =
+                    if proxy.is_some() { (first, other) } else { (other, first) };
+                let message = format!(
+                    "the proxy rules send {behind} to a proxy and except {direct}: connect to either kind alone, or \
+                     set bypass_proxy"
+                );
+                Err(Error::invalid_options(message))
+            }
+        }
+    }
+
+    pub(super) fn apply_defaults(&self, options: &mut SocketOptions) {
         if options.tls.is_none() && options.secure_transport != SecureTransport::Off {
             options.tls.clone_from(&self.inner.tls);
         }
@@ -41,8 +82,33 @@ impl Connector {
     pub(super) fn connect_in(
         &self,
         address: SocketAddress,
+        options: SocketOptions,
+        scope: Option<ScopeId>,
+    ) -> Result<Socket> {
+        let proxy = self.proxy_for(&address, &options);
+        self.dial(address, options, scope, proxy)
+    }
+
+    /// Connects through this proxy instead of the connector's own ones, if the rules can judge its addresses.
+    #[cfg(feature = "ureq-3")]
+    pub(crate) fn connect_through(
+        &self,
+        proxy: &Proxy,
+        address: SocketAddress,
+        options: SocketOptions,
+    ) -> Result<Socket> {
+        if let Some(egress) = &self.inner.egress {
+            proxy.check_judged(egress)?;
+        }
+        self.dial(address, options, None, Some(proxy))
+    }
+
+    fn dial(
+        &self,
+        address: SocketAddress,
         mut options: SocketOptions,
         scope: Option<ScopeId>,
+        proxy: Option<&Proxy>,
     ) -> Result<Socket> {
         address.check_port()?;
         options.check()?;
@@ -60,7 +126,8 @@ impl Connector {
         }
         let resolver = resolver.as_ref();
         let context = self.inner.context(resolver, egress.as_ref(), scope);
-        let connection = Connection::connect(address, options, Origin::Dial, context)?;
+        let context = ConnectContext { proxy, ..context };
+        let connection = Connection::connect(address.into(), options, Origin::Dial, context)?;
         Ok(Socket { handle: Handle::new(connection) })
     }
 
@@ -88,7 +155,12 @@ impl Connector {
             }
             None => addresses.to_vec(),
         };
-        let context = self.inner.context(None, egress.as_ref(), scope);
+        let first = SocketAddress::from(first);
+        let proxy = self.proxy_for_all(&allowed, &options)?;
+        // For the proxy's name.
+        let resolver = proxy.and(self.inner.resolver.as_ref());
+        let context = self.inner.context(resolver, egress.as_ref(), scope);
+        let context = ConnectContext { proxy, ..context };
         let connection =
             Connection::connect(first.into(), options, Origin::Addresses(allowed), context)?;
         Ok(Socket { handle: Handle::new(connection) })

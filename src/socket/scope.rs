@@ -11,8 +11,8 @@ use crate::options::SocketOptions;
 /// Opens sockets that are closed when the scope ends. See [`Connector::scope`].
 #[derive(Debug)]
 pub struct Scope<'a> {
-    connector: &'a Connector,
-    id: ScopeId,
+    pub(super) connector: &'a Connector,
+    pub(super) id: ScopeId,
 }
 
 impl<'a> Scope<'a> {

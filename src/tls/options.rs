@@ -422,7 +422,7 @@ impl TlsOptions {
         &self.settings
     }
 
-    pub(super) fn server_name_override(&self) -> Option<&str> {
+    pub(crate) fn server_name_override(&self) -> Option<&str> {
         self.server_name.as_deref()
     }
 

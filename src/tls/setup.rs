@@ -45,16 +45,7 @@ impl TlsSetup {
     ///   installed none.
     pub fn new(options: &TlsOptions, hostname: &str) -> Result<Self> {
         options.check()?;
-        let server_name = match options.server_name_override() {
-            Some(name) => parse_name(name),
-            None => parse_name(hostname),
-        };
-        let Some(server_name) = server_name else {
-            let (reason, host) = explain_invalid(hostname);
-            return Err(Error::invalid_options(format!(
-                "no certificate can match {host:?}, which {reason}: set the server_name of the TLS options"
-            )));
-        };
+        let server_name = server_name(options, hostname)?;
         if options.offers_ech() && !matches!(server_name, ServerName::DnsName(_)) {
             return Err(Error::invalid_options(format!(
                 "ech_config_list can't hide {}: it is not a DNS name",
@@ -71,6 +62,20 @@ impl TlsSetup {
             runs_foreign_code: options.runs_foreign_code(),
             offers_ech: options.offers_ech(),
         })
+    }
+
+    /// Checks options for TLS with a proxy, without a crypto provider.
+    pub(crate) fn check_proxy(options: &TlsOptions, hostname: &str) -> Result<()> {
+        options.check()?;
+        let alpn = match options.full_config() {
+            Some(config) => &config.alpn_protocols,
+            None => &options.settings().alpn,
+        };
+        if alpn.iter().any(|protocol| protocol != b"http/1.1") {
+            let message = "a proxy speaks HTTP/1.1: ALPN must offer nothing, or only http/1.1";
+            return Err(Error::invalid_options(message));
+        }
+        server_name(options, hostname).map(drop)
     }
 
     /// Prepares a handshake as the server.
@@ -179,6 +184,20 @@ impl fmt::Debug for TlsSetup {
         }
         shown.field("require_close_notify", &self.require_close_notify).finish_non_exhaustive()
     }
+}
+
+/// Returns the name that the certificate must match.
+fn server_name(options: &TlsOptions, hostname: &str) -> Result<ServerName<'static>> {
+    let server_name = match options.server_name_override() {
+        Some(name) => parse_name(name),
+        None => parse_name(hostname),
+    };
+    server_name.ok_or_else(|| {
+        let (reason, host) = explain_invalid(hostname);
+        Error::invalid_options(format!(
+            "no certificate can match {host:?}, which {reason}: set the server_name of the TLS options"
+        ))
+    })
 }
 
 /// SecP256r1MLKEM768, X25519MLKEM768 and SecP384r1MLKEM1024.

@@ -1,10 +1,11 @@
 //! Forms of addresses that the scenarios of `conformance::address_string` and `conformance::address_object` lack.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use socket2::SockRef;
 use sockeye::{ErrorKind, SocketAddress, SocketOptions, TcpOptions};
 
+use crate::support::net;
 use crate::support::peer::listen;
 use crate::support::{WATCHDOG, assert_fails, skip, with_watchdog};
 
@@ -68,7 +69,7 @@ fn hosts_with_spaces_ports_brackets_or_nul_and_port_0_are_rejected() {
 
 /// Connects to `host` at the port of a listener at `ip`.
 fn reaches(ip: IpAddr, host: &'static str) {
-    let listener = match TcpListener::bind((ip, 0)) {
+    let listener = match net::TcpListener::bind((ip, 0)) {
         Ok(listener) => listener,
         Err(error) => return skip(host, &format!("this machine cannot listen at {ip}: {error}")),
     };

@@ -1,12 +1,13 @@
 //! Connections that come from `std` streams, and go to them.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use sockeye::{
     Connector, EgressRules, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions,
 };
 
+use crate::support::net;
 use crate::support::tls::{TlsPeer, ask, authority, options, server_config, upgradable};
 use crate::support::{
     PROMPT, Peer, assert_fails, open, read, read_exactly, read_to_end, with_watchdog,
@@ -14,7 +15,7 @@ use crate::support::{
 
 #[track_caller]
 fn stream_to(address: SocketAddr) -> TcpStream {
-    TcpStream::connect(address).expect("the peer listens")
+    net::connect(address).expect("the peer listens")
 }
 
 #[track_caller]
@@ -141,7 +142,7 @@ fn a_stream_that_waits_for_a_slot_is_closed_with_its_socket() {
 #[test]
 fn refused_streams_give_the_reason() {
     with_watchdog(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let bound = TcpOptions::new().bind("127.0.0.1:0".parse().expect("the address is valid"));
         let bound = Connector::global().adopt(stream_to(address), SocketOptions::new().tcp(bound));
@@ -183,7 +184,7 @@ fn a_descriptor_that_is_no_tcp_connection_is_named_in_the_error() {
     };
     with_watchdog(move || {
         use ErrorKind::{Connect, InvalidState};
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let udp = || UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         let connected = udp();
@@ -232,7 +233,7 @@ fn await_end(stream: &TcpStream) {
 fn a_stream_that_was_reset_before_yields_its_data_and_then_the_reset() {
     with_watchdog(|| {
         for host in ["127.0.0.1:0", "[::1]:0"] {
-            let listener = TcpListener::bind(host).expect("a port is free");
+            let listener = net::TcpListener::bind(host).expect("a port is free");
             let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
             let (mut theirs, _) = listener.accept().expect("it has arrived");
             theirs.write_all(b"last words").expect("the send buffer has room");
@@ -259,7 +260,7 @@ fn a_stream_that_was_reset_before_yields_its_data_and_then_the_reset() {
 #[test]
 fn a_reset_of_an_adopted_stream_is_noticed_without_a_reader_and_keeps_all_data() {
     with_watchdog(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
         let (mut theirs, _) = listener.accept().expect("it has arrived");
         theirs.write_all(&[7; 100_000]).expect("the send buffer has room");
@@ -282,7 +283,7 @@ fn a_reset_of_an_adopted_stream_is_noticed_without_a_reader_and_keeps_all_data()
 #[test]
 fn a_stream_that_had_ended_before_yields_its_data_and_ends() {
     with_watchdog(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let pair = || {
             let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
             (stream, listener.accept().expect("it has arrived").0)

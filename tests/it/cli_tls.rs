@@ -63,6 +63,20 @@ fn the_connect_tool_is_quiet_over_tls_by_default() {
 }
 
 #[test]
+fn the_connect_tool_names_an_https_proxy_that_it_does_not_trust() {
+    let name = "the_connect_tool_names_an_https_proxy_that_it_does_not_trust";
+    let (address, server) = serve(|stream| {
+        assert!(echo(secure(stream)).is_err(), "the client does not trust this proxy");
+        Ok(())
+    });
+    let url = format!("https://alice:pa55word@{address}/");
+    let Some(output) = Tool::new(&["--proxy", &url]).run(name, address, "") else { return };
+    check_failed(&output, 6, &format!("cannot secure the connection to proxy {address}: "));
+    assert!(!stderr_text(&output).contains("pa55word"));
+    server.end();
+}
+
+#[test]
 fn the_connect_tool_prints_the_certificates_as_pem() {
     let name = "the_connect_tool_prints_the_certificates_as_pem";
     let (address, server) = serve(|stream| echo(secure(stream)));
@@ -261,6 +275,14 @@ fn the_connect_tool_exits_with_2_if_the_tls_options_are_wrong() {
         (&["--tls", "--ca"], "--ca needs a file after it"),
         (&["--tls", "--ca", "/nowhere/ca.pem"], "--ca \"/nowhere/ca.pem\": "),
         (&["--tls", "--ca", broken], "no certificate in the PEM text"),
+        (&["--tls", "--ca", broken], &format!("--ca {broken:?}: ")),
+        (&["--insecure"], "--insecure needs --tls or --starttls beside it"),
+        (&["--cert", "c.pem", "--key", "k.pem"], "--cert needs --tls or --starttls beside it"),
+        (&["--tls", "--cert", "c.pem"], "--cert needs --key beside it"),
+        (&["--tls", "--key", "k.pem"], "--key needs --cert beside it"),
+        (&["--tls", "--cert", "/nowhere/c.pem", "--key", "/nowhere/k.pem"], "/nowhere/c.pem"),
+        (&["-4", "-6"], "-4 and -6 exclude each other"),
+        (&["--half-open", "--no-half-close"], "--half-open and --no-half-close exclude each other"),
         (&["--tls", "--alpn", "h2,,http/1.1"], "is 0 bytes long"),
         (&["--starttls=imap", "--server-name", "not a name"], "is not a DNS name"),
         (&["--tls=yes"], "unknown option \"--tls=yes\""),
@@ -270,6 +292,104 @@ fn the_connect_tool_exits_with_2_if_the_tls_options_are_wrong() {
         let Some(output) = Tool::new(args).run(name, address, "") else { return };
         check_failed(&output, 2, fault);
     }
+}
+
+// ------------------------------------------------------------------------------------- other options
+
+#[test]
+fn the_connect_tool_presents_a_client_certificate() {
+    let name = "the_connect_tool_presents_a_client_certificate";
+    let (cert, key) = (Pem::new(&IDENTITY.pem), Pem::new(&IDENTITY.key_pem));
+    let demanding = |stream| {
+        let session = ServerConnection::new(Arc::clone(&IDENTITY.demanding)).unwrap();
+        StreamOwned::new(session, stream)
+    };
+    let (address, server) = serve(move |stream| {
+        let mut tls = demanding(stream);
+        tls.read_exact(&mut [0])?;
+        assert_eq!(tls.conn.peer_certificates(), Some(&IDENTITY.chain[..]));
+        echo(tls)
+    });
+    let tool = Tool::new(&["--tls", "--cert", cert.path(), "--key", key.path()]).trusting();
+    let Some(output) = tool.run(name, address, "salmon") else { return };
+    assert_eq!(output.stdout, b"almon", "{}", stderr_text(&output));
+    assert_eq!(output.status.code(), Some(0));
+    server.end();
+
+    let (address, server) = serve(move |stream| {
+        let mut tls = demanding(stream);
+        tls.read_exact(&mut [0]).expect_err("there is no certificate");
+        let _ = tls.flush();
+        end(&tls.sock)
+    });
+    let Some(output) = Tool::new(&["--tls"]).trusting().run(name, address, "") else { return };
+    check_failed(&output, 3, "certificate");
+    server.end();
+}
+
+#[test]
+fn the_connect_tool_accepts_any_certificate_if_it_is_told_to() {
+    let name = "the_connect_tool_accepts_any_certificate_if_it_is_told_to";
+    let (address, server) = serve(|stream| echo(secure(stream)));
+    let tool = Tool::new(&["--tls", "--insecure"]);
+    let Some(output) = tool.run(name, address, "salmon") else { return };
+    assert_eq!(output.stdout, b"salmon", "{}", stderr_text(&output));
+    assert_eq!(output.status.code(), Some(0));
+    server.end();
+}
+
+/// Such a server takes the half-close for a hang-up.
+#[test]
+fn the_connect_tool_sends_no_end_if_it_is_told_not_to() {
+    let name = "the_connect_tool_sends_no_end_if_it_is_told_not_to";
+    let answering = |mut stream: TcpStream| {
+        stream.read_exact(&mut [0; 7])?;
+        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+        match stream.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => panic!("there is more input"),
+            Err(_) => stream.write_all(b"answer").and_then(|()| end(&stream)),
+        }
+    };
+    for (args, answer) in [(&[][..], ""), (&["--no-half-close"], "answer")] {
+        let (address, server) = serve(answering);
+        let Some(output) = Tool::new(args).run(name, address, "salmon\n") else { return };
+        assert_eq!(text(&output.stdout), answer, "{}", stderr_text(&output));
+        assert_eq!(output.status.code(), Some(0));
+        server.end();
+    }
+}
+
+#[test]
+fn the_connect_tool_uses_one_family_if_it_is_told_to() {
+    let name = "the_connect_tool_uses_one_family_if_it_is_told_to";
+    let (address, server) = serve(|stream| end(&stream));
+    let Some(output) = Tool::new(&["-4"]).run(name, address, "") else { return };
+    assert_eq!(output.status.code(), Some(0), "{}", stderr_text(&output));
+    server.end();
+    let Some(output) = Tool::new(&["-6"]).run(name, address, "") else { return };
+    check_failed(&output, 2, "family");
+}
+
+#[test]
+fn the_connect_tool_says_its_version() {
+    let Some(output) = run("the_connect_tool_says_its_version", "connect", &["--version"], "")
+    else {
+        return;
+    };
+    let version = format!("connect (sockeye) {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((text(&output.stdout), output.status.code()), (version.as_str(), Some(0)));
+}
+
+#[test]
+fn the_forward_example_adds_tls_and_takes_it_off() {
+    let Some(output) = run("the_forward_example_adds_tls_and_takes_it_off", "forward", &[], "")
+    else {
+        return;
+    };
+    let shown = text(&output.stdout);
+    assert!(shown.contains("the answer: \"over two forwards\""), "{shown}");
+    assert_eq!((stderr_text(&output), output.status.code()), ("", Some(0)));
 }
 
 // --------------------------------------------------------------------------- the example `starttls`
@@ -362,7 +482,10 @@ struct Identity {
     pem: String,
     /// The authority's certificate only.
     authority: String,
+    key_pem: String,
     config: Arc<ServerConfig>,
+    /// The same with a demand for a client certificate of that authority.
+    demanding: Arc<ServerConfig>,
 }
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
@@ -377,18 +500,30 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
     let key = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let chain = vec![leaf.der().clone(), authority.der().clone()];
+    let key_pem = key.serialize_pem();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
 
-    let provider = rustls::crypto::ring::default_provider();
-    let mut config = ServerConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain.clone(), key)
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = || {
+        ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(&provider),
+    );
+    let demanding = builder()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain.clone(), key.clone_key())
         .unwrap();
+    let mut config = builder().with_no_client_auth().with_single_cert(chain.clone(), key).unwrap();
     config.alpn_protocols = vec![b"echo/1".to_vec()];
     let (pem, authority) = (leaf.pem() + &authority.pem(), authority.pem());
-    Identity { chain, pem, authority, config: Arc::new(config) }
+    let (config, demanding) = (Arc::new(config), Arc::new(demanding));
+    Identity { chain, pem, authority, key_pem, config, demanding }
 });
 
 /// A server for one connection, in a thread.

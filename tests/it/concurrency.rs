@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sockeye::{ErrorKind, Phase, Socket, SocketOptions};
 
+use crate::support::net;
 use crate::support::peer::{Server, listen_with_room, reset};
 use crate::support::{
     HasErrorKind, PROMPT, Peer, assert_bytes_eq, assert_fails, assert_times_out, crate_kind, ms,
@@ -470,7 +471,7 @@ fn data_right_before_the_end_is_never_lost() {
     with_limit(LONG, || {
         let mut random = fastrand::Rng::with_seed(17);
         let server = Server::scripted(move |mut stream: TcpStream| {
-            stream.set_nodelay(true).expect("every stream has the option");
+            net::set_nodelay(&stream).expect("every stream has the option");
             stream.write_all(b"first").expect("the program reads");
             dither(&mut random);
             stream.write_all(b"last").expect("the program reads");

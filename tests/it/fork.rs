@@ -228,6 +228,37 @@ fn a_running_child_does_not_hide_the_parents_close() {
     });
 }
 
+/// The child keeps the connection, so a close alone would not end it, although data is unread.
+#[test]
+fn a_running_child_does_not_hide_the_parents_abort_of_a_unix_domain_socket() {
+    use std::os::unix::net::UnixStream;
+    const NAME: &str =
+        "fork::a_running_child_does_not_hide_the_parents_abort_of_a_unix_domain_socket";
+    in_subprocess(NAME, LONG, || {
+        let name = format!("sockeye-it-abort-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let address = sockeye::UnixAddress::from_pathname(&path).expect("it is short");
+        let listener = sockeye::listen_unix(address, sockeye::ListenOptions::new());
+        let listener = listener.expect("it is free");
+        let mut client = UnixStream::connect(&path).expect("it listens");
+        client.set_read_timeout(Some(WATCHDOG)).expect("the limit is not zero");
+        let socket = listener.accept_timeout(WATCHDOG).expect("a client has connected");
+        let (parents, childs) = UnixStream::pair().expect("two descriptors are free");
+        let Some(child) = fork() else {
+            // Until the parent closes its end.
+            drop(parents);
+            leave_child(read(&childs, 1).is_ok_and(|bytes| bytes.is_empty()));
+        };
+        drop(childs);
+        client.write_all(b"unread").expect("there is room");
+        socket.abort();
+        assert_eq!(read(&client, 1).expect("it is disconnected"), b"");
+        drop(parents);
+        child.ends_well();
+        listener.close();
+    });
+}
+
 #[test]
 fn every_descriptor_closes_when_another_program_is_started() {
     in_subprocess("fork::every_descriptor_closes_when_another_program_is_started", LONG, || {

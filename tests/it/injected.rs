@@ -2,12 +2,16 @@
 //! its own.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sockeye::{AcceptWhen, ErrorKind, ListenOptions, SocketOptions, TcpOptions, listen_with};
+use sockeye::{
+    AcceptWhen, ErrorKind, Events, Interest, ListenOptions, Poller, SocketOptions, TcpOptions,
+    listen, listen_with,
+};
 
+use crate::support::net;
 use crate::support::peer::black_hole;
 use crate::support::{PROMPT, Peer, WATCHDOG, assert_fails, eventually, ms, open, strace};
 
@@ -72,7 +76,7 @@ fn setting_an_option_of_a_connection_that_was_reset_reports_the_reset() {
         "injected::setting_an_option_of_a_connection_that_was_reset_reports_the_reset";
     // The first call is the listener's.
     let log = with_injections(NAME, &["setsockopt:error=EINVAL:when=2+"], || {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it listens");
         let options = SocketOptions::new().tcp(TcpOptions::new().nodelay(false));
         let socket = sockeye::connect_with(address, options).expect("the address is valid");
@@ -120,9 +124,9 @@ fn a_send_waits_while_the_kernel_lacks_memory() {
 fn an_aborted_connection_is_no_error_of_accept() {
     const NAME: &str = "injected::an_aborted_connection_is_no_error_of_accept";
     let log = with_injections(NAME, &["accept4:error=ECONNABORTED:when=1..3"], || {
-        let listener = sockeye::listen("127.0.0.1:0").expect("a port is free");
+        let listener = listen("127.0.0.1:0").expect("a port is free");
         let address = listener.local_address().expect("it has one");
-        let _client = TcpStream::connect(address).expect("it listens");
+        let _client = net::connect(address).expect("it listens");
         drop(listener.accept_timeout(WATCHDOG).expect("the next one is tried"));
         assert_eq!((listener.stats().lost, listener.stats().accepted), (3, 1));
     });
@@ -136,7 +140,7 @@ fn an_aborted_connection_is_no_error_of_accept() {
 fn an_error_of_accept_that_never_ends_does_not_spin() {
     const NAME: &str = "injected::an_error_of_accept_that_never_ends_does_not_spin";
     let log = with_injections(NAME, &["accept4:error=EPERM"], || {
-        let listener = sockeye::listen("127.0.0.1:0").expect("a port is free");
+        let listener = listen("127.0.0.1:0").expect("a port is free");
         assert_fails(listener.accept_timeout(ms(1_000)), ErrorKind::TimedOut);
         assert!(listener.stats().lost >= 640, "{:?}", listener.stats());
         let backlog = ListenOptions::new().backlog(u32::MAX);
@@ -163,10 +167,32 @@ fn a_listener_that_cannot_be_registered_tries_again() {
         let listener = tries.by_ref().take(3).find_map(Result::ok).expect("the third call works");
         let address = listener.local_address().expect("it has one");
         for _ in 0..3 {
-            let _client = TcpStream::connect(address).expect("it listens");
+            let _client = net::connect(address).expect("it listens");
             drop(listener.accept_timeout(WATCHDOG).expect("it is accepted"));
         }
         eventually(PROMPT, "both tries have failed", || listener.stats().starved >= 2);
+    });
+    if let Some(log) = log {
+        assert_eq!(injected(&log), 4, "{log}");
+    }
+}
+
+/// No thread accepts, so only the event loop asks for the next try.
+#[test]
+fn a_watched_listener_that_cannot_be_registered_tries_again() {
+    const NAME: &str = "injected::a_watched_listener_that_cannot_be_registered_tries_again";
+    let log = with_injections(NAME, &["epoll_ctl:error=ENOSPC:when=1..2"], || {
+        let mut tries = std::iter::repeat_with(|| listen("127.0.0.1:0"));
+        let listener = tries.by_ref().take(3).find_map(Result::ok).expect("the third call works");
+        let poller = Poller::new().expect("it needs no descriptor");
+        poller.add(&listener, 7, Interest::READABLE).expect("the event loop runs");
+        eventually(PROMPT, "both tries have failed", || listener.stats().starved >= 2);
+        let address = listener.local_address().expect("it has one");
+        let mut events = Events::with_capacity(1);
+        poller.wait(&mut events, ms(200)).expect("a wait succeeds");
+        assert!(events.is_empty());
+        let _client = net::connect(address).expect("it listens");
+        assert_eq!(poller.wait(&mut events, PROMPT).expect("a wait succeeds"), 1);
     });
     if let Some(log) = log {
         assert_eq!(injected(&log), 4, "{log}");

@@ -8,6 +8,7 @@ mod figures;
 mod limits;
 mod opened;
 mod own;
+mod proxy_header;
 mod secured;
 mod serve;
 #[cfg(target_os = "linux")]
@@ -20,6 +21,7 @@ use std::net::{SocketAddr, TcpStream};
 use sockeye::{ListenOptions, Listener, Socket, listen, listen_with};
 
 use crate::support::WATCHDOG;
+use crate::support::net;
 
 /// Listens on a free port.
 fn local() -> Listener {
@@ -36,7 +38,7 @@ fn address_of(listener: &Listener) -> SocketAddr {
 
 /// Connects a client that gives up after the watchdog's time.
 fn client(address: SocketAddr) -> TcpStream {
-    let client = TcpStream::connect_timeout(&address, WATCHDOG).expect("the listener accepts");
+    let client = net::connect_timeout(&address, WATCHDOG).expect("the listener accepts");
     client.set_read_timeout(Some(WATCHDOG)).expect("the limit is not zero");
     client
 }

@@ -1,12 +1,16 @@
 //! Tests of the public API against real peers, one file per behaviour.
 //! Peers are plain threads with `std::net` (see `support`). A test waits for events and never sleeps, unless its
 //! subject is time.
+//!
+//! With `--cfg sockeye_unix` they run over Unix-domain sockets, except for those in `unix/left_out.txt`, each with a
+//! reason. `ci/unix` runs them.
 
 mod support;
 
 mod addresses;
 mod adopt;
 mod api;
+mod busy_poll;
 mod cli_tls;
 mod close;
 mod concurrency;
@@ -22,9 +26,12 @@ mod health;
 mod listener;
 #[cfg(unix)]
 mod logger;
+mod net;
 mod nettest;
 mod opened;
 mod options;
+mod poller;
+mod proxy;
 mod read_until;
 mod reader_writer;
 mod records;
@@ -34,6 +41,8 @@ mod servers;
 mod settings;
 mod steps;
 mod tls;
+mod try_io;
+mod tunnel;
 mod volume;
 mod who_ended;
 
@@ -53,3 +62,5 @@ mod resource_limits;
 mod system_calls;
 #[cfg(target_os = "linux")]
 mod tls_hostile;
+#[cfg(unix)]
+mod unix;

@@ -5,6 +5,7 @@
 mod late;
 mod local;
 mod names;
+mod routing;
 mod space;
 
 use std::io::{self, Read};

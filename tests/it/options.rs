@@ -19,6 +19,7 @@ mod in_the_system {
     use sockeye::Keepalive;
 
     use super::*;
+    use crate::support::net;
     use crate::support::process::connection;
 
     fn check(options: SocketOptions, holds: fn(&socket2::Socket) -> std::io::Result<bool>) {
@@ -103,6 +104,152 @@ mod in_the_system {
         let message = format!("{options:?}");
         let socket = sockeye::connect_with(address, tcp(options)).expect(&message);
         socket.opened().expect(&message);
+    }
+
+    #[test]
+    fn the_dscp_is_set_and_congestion_bits_stay() {
+        for value in [1, 46, 63] {
+            let dscp = TcpOptions::new().dscp(value);
+            let listener = listen();
+            let address = listener.local_addr().expect("it listens");
+            let socket = sockeye::connect_with(address, tcp(dscp.clone())).expect("it is valid");
+            socket.opened().expect("it opens");
+            let descriptor = socket.descriptor().expect("it is open");
+            let system = socket2::SockRef::from(&descriptor);
+            assert_eq!(system.tos_v4().expect("Linux reports it"), u32::from(value) << 2);
+            let listener = net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
+            let listener = listener.expect("a port is free");
+            let address = listener.local_addr().expect("it listens");
+            let socket = sockeye::connect_with(address, tcp(dscp)).expect("it is valid");
+            socket.opened().expect("it opens");
+            let descriptor = socket.descriptor().expect("it is open");
+            let system = socket2::SockRef::from(&descriptor);
+            assert_eq!(system.tclass_v6().expect("Linux reports it"), u32::from(value) << 2);
+        }
+    }
+
+    /// The options of an accepted socket, set on its listener.
+    #[test]
+    fn accepted_sockets_inherit_the_options() {
+        let root = rustix::process::getuid().is_root();
+        let mut options = TcpOptions::new().dscp(46).bind_device("lo").recv_buffer_size(30_000);
+        if root {
+            options = options.mark(77);
+        } else {
+            crate::support::skip(
+                "options::in_the_system::accepted_sockets_inherit_the_options",
+                "only root can set a mark",
+            );
+        }
+        for (bound, client) in
+            [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.1")]
+        {
+            let accepted = sockeye::ListenOptions::new().socket(tcp(options.clone()));
+            let listener = sockeye::listen_with(bound, accepted).expect("the options are valid");
+            let port = listener.local_address().expect("it is TCP").port();
+            let client: std::net::IpAddr = client.parse().expect("it is an address");
+            let _client = net::connect((client, port)).expect("it listens");
+            let socket = listener.accept().expect("one has come");
+            let descriptor = socket.descriptor().expect("it is open");
+            let system = socket2::SockRef::from(&descriptor);
+            let device = system.device().expect("Linux reports it");
+            assert_eq!(device.as_deref(), Some(b"lo".as_slice()));
+            assert_eq!(system.recv_buffer_size().expect("Linux reports it"), 60_000);
+            let class = if client.is_ipv6() { system.tclass_v6() } else { system.tos_v4() };
+            assert_eq!(class.expect("Linux reports it"), 46 << 2, "{bound} {client}");
+            if root {
+                assert_eq!(system.mark().expect("Linux reports it"), 77);
+            }
+        }
+    }
+
+    /// An adopted listener or stream gets the options that can still be set.
+    #[test]
+    fn adopted_listeners_and_streams_get_the_options() {
+        let with_dscp = || tcp(TcpOptions::new().dscp(46));
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let options = sockeye::ListenOptions::new().socket(with_dscp());
+        let listener =
+            sockeye::Listener::adopt(net::std_listener(listener), options).expect("it listens");
+        let stream = net::connect(address).expect("it listens");
+        let adopted = sockeye::Connector::global().adopt(stream, with_dscp()).expect("it is open");
+        for socket in [listener.accept().expect("one has come"), adopted] {
+            let descriptor = socket.descriptor().expect("it is open");
+            let system = socket2::SockRef::from(&descriptor);
+            assert_eq!(system.tos_v4().expect("Linux reports it"), 46 << 2);
+        }
+        let multipath = || tcp(TcpOptions::new().multipath(true));
+        let options = sockeye::ListenOptions::new().socket(multipath());
+        let error = sockeye::Listener::adopt(net::std_listener(listen()), options)
+            .expect_err("it is bound");
+        assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+        assert!(error.to_string().contains("multipath"), "{error}");
+        let stream = net::connect(address).expect("it listens");
+        let error = sockeye::Connector::global().adopt(stream, multipath());
+        let error = error.expect_err("it is connected");
+        assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+        assert!(error.to_string().contains("multipath"), "{error}");
+    }
+
+    #[test]
+    fn a_device_that_does_not_exist_is_named_as_the_cause() {
+        with_watchdog(|| {
+            let listener = listen();
+            let address = listener.local_addr().expect("it listens");
+            let options = tcp(TcpOptions::new().bind_device("no-such-device"));
+            let socket = sockeye::connect_with(address, options.clone()).expect("it is valid");
+            let error = at_once(|| socket.opened()).expect_err("there is no such device");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+            assert!(error.to_string().contains("bind_device"), "{error}");
+            assert_eq!(crate::support::system_code(&error), Some(libc::ENODEV));
+            assert_no_connection(&listener);
+            let options = sockeye::ListenOptions::new().socket(options);
+            let error = sockeye::listen_with("127.0.0.1:0", options.clone());
+            let error = error.expect_err("there is no such device");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+            assert!(error.to_string().contains("bind_device"), "{error}");
+            let error = sockeye::Listener::adopt(net::std_listener(listener), options);
+            let error = error.expect_err("there is no such device");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+            assert!(error.to_string().contains("bind_device"), "{error}");
+        });
+    }
+
+    /// Only this thread, which dials, gives its privileges up.
+    #[test]
+    fn a_mark_needs_a_privilege() {
+        with_watchdog(|| {
+            use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+            let none = CapabilitySets {
+                effective: CapabilitySet::empty(),
+                permitted: CapabilitySet::empty(),
+                inheritable: CapabilitySet::empty(),
+            };
+            set_capabilities(None, none).expect("fewer are always allowed");
+            let listener = listen();
+            let address = listener.local_addr().expect("it listens");
+            let options = tcp(TcpOptions::new().mark(1));
+            let socket = sockeye::connect_with(address, options).expect("the options are valid");
+            let error = at_once(|| socket.opened()).expect_err("it is not allowed");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+            assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+            assert_eq!(crate::support::system_code(&error), Some(libc::EPERM));
+            assert_no_connection(&listener);
+        });
+    }
+
+    /// Multipath TCP of Linux has no user timeout.
+    #[test]
+    fn an_option_that_multipath_tcp_lacks_is_set_on_tcp() {
+        let peer = Peer::reading();
+        let limit = Duration::from_secs(5);
+        let options = tcp(TcpOptions::new().multipath(true).user_timeout(limit));
+        let socket = open_with(&peer, options);
+        socket.opened().expect("it opens");
+        let descriptor = socket.descriptor().expect("it is open");
+        let set = socket2::SockRef::from(&descriptor).tcp_user_timeout();
+        assert_eq!(set.expect("Linux reports it"), Some(limit));
     }
 
     /// Linux doubles the requested size.

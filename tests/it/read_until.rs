@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sockeye::{Health, Socket, SocketOptions};
 
+use crate::support::net;
 use crate::support::peer::listen;
 #[cfg(target_os = "linux")]
 use crate::support::strace;
@@ -20,7 +21,7 @@ fn pair(options: SocketOptions) -> (Socket, TcpStream) {
     let address = listener.local_addr().expect("it is bound");
     let socket = sockeye::connect_with(address, options).expect("the options are valid");
     let (peer, _) = listener.accept().expect("the socket connects");
-    peer.set_nodelay(true).expect("it is connected");
+    net::set_nodelay(&peer).expect("it is connected");
     (socket, peer)
 }
 

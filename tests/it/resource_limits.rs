@@ -2,21 +2,20 @@
 //! Each test counts or uses up resources of its process, so each runs in a process of its own.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sockeye::{ErrorKind, Socket, SocketOptions};
 
+use crate::support::net::TcpListener;
 use crate::support::peer::{Server, black_hole, listen, listen_on};
 use crate::support::process::{
     memory, processor_time, settled_descriptors, take_all_descriptors, threads,
 };
 use crate::support::subprocess::{
-    TestProcess, child_part, in_subprocess, next_line, run_part, say, this_binary,
+    TestProcess, child_part, in_subprocess, in_unprivileged_subprocess, next_line, run_part, say,
 };
 use crate::support::{
     PROMPT, Peer, WATCHDOG, assert_fails, at_once, crate_kind, eventually, ms, open, open_with,
@@ -433,19 +432,7 @@ fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
 #[test]
 fn without_threads_a_socket_fails_and_later_ones_work() {
     const NAME: &str = "resource_limits::without_threads_a_socket_fails_and_later_ones_work";
-    const NOBODY: u32 = 65_534;
-    if child_part().is_some() {
-        return run_part(starve_of_threads);
-    }
-    let mut command = Command::new(this_binary());
-    if getuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-        let able = Command::new(this_binary()).arg("--list").uid(NOBODY).gid(NOBODY).output();
-        if !able.is_ok_and(|output| output.status.success()) {
-            return skip(NAME, "user 65534 may not run the test binary");
-        }
-    }
-    TestProcess::start(NAME, "alone", command).expect_success(LONG);
+    in_unprivileged_subprocess(NAME, LONG, starve_of_threads);
 }
 
 fn starve_of_threads() {

@@ -9,8 +9,8 @@ mod flood;
 #[cfg(feature = "rustls-0_23")]
 mod foreign;
 mod handshake;
-mod injection;
-mod serving;
+pub mod injection;
+pub mod serving;
 mod serving_hostile;
 mod serving_starttls;
 #[cfg(target_os = "linux")]

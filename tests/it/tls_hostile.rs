@@ -1,18 +1,19 @@
 //! TLS connections under attack: peers that stall, break off or corrupt data, and callers that race.
 
 use std::io::{ErrorKind as IoKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection};
-use socket2::{Domain, SockRef, Type};
+use socket2::SockRef;
 use sockeye::{
     ErrorKind, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions, connect_with,
 };
 
+use crate::support::net::{self, TcpListener};
 use crate::support::subprocess::in_subprocess;
 use crate::support::tls::provider;
 use crate::support::{
@@ -63,11 +64,7 @@ type Stream = rustls::StreamOwned<ServerConnection, TcpStream>;
 fn serve<T: Send + 'static>(
     script: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (SocketAddr, SpawnedCall<T>) {
-    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    socket.listen(128).unwrap();
-    let listener: TcpListener = socket.into();
+    let listener = net::listen_on((Ipv4Addr::LOCALHOST, 0).into(), 128, Some(4096)).unwrap();
     let address = listener.local_addr().unwrap();
     let thread = spawn_call(move || {
         let (stream, _) = listener.accept().unwrap();

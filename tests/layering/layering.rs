@@ -23,16 +23,19 @@ const LAYERS: [&[&str]; 5] = [
         "info",
         "options",
         "panic",
+        "poll",
         "process",
+        "proxy",
         "resolver",
         "timings",
         "tls",
+        "unix",
     ],
     &["machine"],
     &["driver", "sim"],
     &["socket"],
     // The root combines the layers.
-    &["lib", "guide", "ureq"],
+    &["lib", "guide", "imap", "net", "r2d2", "tungstenite", "ureq"],
 ];
 
 /// Modules of one layer that may not use each other.
@@ -40,10 +43,14 @@ const APART: [[&str; 2]; 1] = [["driver", "sim"]];
 
 /// The rooms of the driver, each with the rooms that it may use. Each room may use itself and the layers below the
 /// driver. `driver/mod.rs` names the rooms and may use all of them; no room may use it.
-const ROOMS: [(&str, &[&str]); 8] = [
-    ("listener", &["ops", "connection", "event_loop", "connect", "registry", "slab", "sys"]),
-    ("ops", &["connection", "event_loop", "connect", "registry", "slab", "sys"]),
-    ("connection", &["event_loop", "connect", "registry", "slab", "sys"]),
+const ROOMS: [(&str, &[&str]); 9] = [
+    (
+        "listener",
+        &["ops", "connection", "poller", "event_loop", "connect", "registry", "slab", "sys"],
+    ),
+    ("ops", &["connection", "poller", "event_loop", "connect", "registry", "slab", "sys"]),
+    ("connection", &["poller", "event_loop", "connect", "registry", "slab", "sys"]),
+    ("poller", &["sys"]),
     ("event_loop", &["slab", "sys"]),
     ("connect", &["sys"]),
     ("registry", &["slab", "sys"]),
@@ -53,14 +60,16 @@ const ROOMS: [(&str, &[&str]); 8] = [
 ];
 
 /// The crates, each with the modules that may name it, including the modules inside these.
-const CRATES: [(&str, &[&str]); 16] = [
+const CRATES: [(&str, &[&str]); 19] = [
     ("aws_lc_rs", TLS),
     ("dns_lookup", &["driver::sys"]),
     ("forkguard", &["process"]),
+    ("imap", &["imap"]),
     ("log", &["driver", "tls::native_roots"]),
     ("mio", &["driver::sys"]),
     ("nix", &["driver::sys"]),
     ("once_cell", &["process", "socket", "tls"]),
+    ("r2d2", &["r2d2"]),
     ("ring", TLS),
     // The egress rules ask the system only whether an address is local.
     ("rustix", &["driver::sys", "egress::local::route"]),
@@ -69,6 +78,7 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("rustls_platform_verifier", &["tls::platform_verifier"]),
     ("shuttle", &["driver::sys"]),
     ("socket2", &["driver"]),
+    ("tungstenite", &["tungstenite"]),
     ("ureq", &["ureq"]),
     ("webpki_roots", TLS),
 ];
@@ -119,10 +129,11 @@ const BANNED: [(&str, &[&str]); 2] = [
 const WITHOUT_CIRCLES: [&[&str]; 3] = [LAYERS[0], &["machine"], &["driver"]];
 
 /// The configurations that only `driver::sys` may ask for, within the driver.
-const SYSTEM_CFGS: [&str; 10] = [
+const SYSTEM_CFGS: [&str; 11] = [
     "sockeye_bsd",
     "sockeye_condvar",
     "sockeye_shuttle",
+    "sockeye_unix",
     "target_arch",
     "target_family",
     "target_has_atomic",

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sockeye::model::{self, Peer, PeerSaw};
 use sockeye::{
-    AcceptWhen, Connector, ErrorKind, ListenOptions, Listener, Phase, Result, SecureTransport,
-    Socket, TlsOptions, listen_with,
+    AcceptWhen, Connector, ErrorKind, IngressRules, ListenOptions, Listener, Phase, Result,
+    SecureTransport, Socket, TlsOptions, listen_with,
 };
 
 use crate::explore::explore;
@@ -110,6 +110,38 @@ fn an_accept_that_found_nothing_does_not_end_a_close() {
         });
         let socket = accept.join().unwrap().expect("the client was complete");
         end(socket, &closing.join().unwrap());
+    });
+}
+
+/// A proxy completes both headers of one client while the sockets open.
+#[test]
+fn a_client_in_headers_has_only_as_many_sockets_as_it_may() {
+    explore("a client in headers has only as many sockets as it may", || {
+        let rules = IngressRules::allow_all().max_per_client(1);
+        let options = accepting().proxy_protocol_from("192.0.2.1").unwrap().ingress(rules);
+        let listener = listening(options);
+        let threads = [1, 2].map(|number| {
+            let peer = client(number).unwrap();
+            peer.send(b"PROXY TCP4 192.0.2.7 ");
+            let socket = listener.accept().unwrap();
+            let opener = socket.clone();
+            let opening = spawn(move || kind_of(opener.opened()));
+            (peer, socket, opening)
+        });
+        for (peer, ..) in &threads {
+            peer.send(b"192.0.2.8 1 2\r\n");
+        }
+        let results =
+            threads.map(|(peer, socket, opening)| (peer, socket, opening.join().unwrap()));
+        let denied = results.iter().filter(|(.., kind)| *kind == Some(ErrorKind::Denied)).count();
+        assert_eq!(denied, 1, "the other one is open");
+        for (peer, socket, kind) in results {
+            match kind {
+                None => end(socket, &peer),
+                Some(_) => assert_eq!(peer.wait_eof().1, PeerSaw::Reset),
+            }
+        }
+        assert_eq!(listener.open_sockets(), 0);
     });
 }
 
@@ -377,24 +409,47 @@ fn the_end_of_a_listener_does_not_miss_what_the_event_loop_accepts() {
 #[test]
 fn an_abort_resets_a_handshake_that_just_begins() {
     explore("an abort resets a handshake that just begins", || {
-        let ends: [fn(&Listener); 2] =
-            [Listener::abort, |listener| assert_eq!(listener.shutdown(LONG), 0)];
-        let begun = model::now();
-        for ends in ends {
-            let tls = TlsOptions::new().danger_accept_invalid_certs(true).server_name("localhost");
-            let socket = options().secure_transport(SecureTransport::On).tls(tls);
-            let listener = listening(accepting().accept_when(AcceptWhen::Opened).socket(socket));
-            let waiter = listener.clone();
-            let waiting = spawn(move || waiter.closed());
-            let dialling = spawn(|| client(1));
-            ends(&listener);
-            if let Some(peer) = dialling.join().unwrap() {
-                assert_eq!(peer.wait_eof().1, PeerSaw::Reset);
-                peer.end();
-            }
-            waiting.join().unwrap().unwrap();
-        }
-        assert!(model::now() - begun < Duration::from_secs(1));
+        end_resets_a_handshake(Listener::abort);
+    });
+}
+
+/// The shutdown closes sockets gracefully, but not those that no thread has accepted.
+#[test]
+fn a_shutdown_resets_a_handshake_that_just_begins() {
+    explore("a shutdown resets a handshake that just begins", || {
+        end_resets_a_handshake(|listener| assert_eq!(listener.shutdown(LONG), 0));
+    });
+}
+
+fn end_resets_a_handshake(end: fn(&Listener)) {
+    let begun = model::now();
+    let tls = TlsOptions::new().danger_accept_invalid_certs(true).server_name("localhost");
+    let socket = options().secure_transport(SecureTransport::On).tls(tls);
+    let listener = listening(accepting().accept_when(AcceptWhen::Opened).socket(socket));
+    let waiter = listener.clone();
+    let waiting = spawn(move || waiter.closed());
+    let dialling = spawn(|| client(1));
+    end(&listener);
+    if let Some(peer) = dialling.join().unwrap() {
+        assert_eq!(peer.wait_eof().1, PeerSaw::Reset);
+        peer.end();
+    }
+    waiting.join().unwrap().unwrap();
+    assert!(model::now() - begun < Duration::from_secs(1));
+}
+
+/// The thread that closes takes the client from the queue, and no thread accepts it.
+#[test]
+fn a_shutdown_resets_what_a_close_takes() {
+    explore("a shutdown resets what a close takes", || {
+        let listener = listening(accepting());
+        let peer = client(1).unwrap();
+        let closer = listener.clone();
+        let closing = spawn(move || closer.close());
+        assert_eq!(listener.shutdown(LONG), 0);
+        assert_eq!(peer.wait_eof().1, PeerSaw::Reset);
+        peer.end();
+        closing.join().unwrap();
     });
 }
 

@@ -56,8 +56,10 @@ mod explore;
 mod limits;
 #[cfg(sockeye_planted)]
 mod planted;
+mod polling;
 mod reading;
 mod securing;
 mod support;
+mod unix;
 mod upgrading;
 mod writing;

@@ -28,6 +28,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "AbortForgetsOpening",
         Waiting::Poll,
         &[
+            "accepting::a_shutdown_resets_a_handshake_that_just_begins",
             "accepting::an_abort_resets_a_handshake_that_just_begins",
             "accepting::the_last_handle_resets_what_the_event_loop_accepts",
         ],
@@ -48,6 +49,11 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
             "accepting::a_close_loses_no_client_that_was_complete",
             "accepting::an_accept_that_found_nothing_does_not_end_a_close",
         ],
+    ),
+    (
+        "HeaderForgetsClient",
+        Waiting::Poll,
+        &["accepting::a_client_in_headers_has_only_as_many_sockets_as_it_may"],
     ),
     (
         "ListenerForgetsWake",
@@ -71,12 +77,14 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
             "accepting::the_end_of_a_listener_does_not_miss_what_the_event_loop_accepts",
         ],
     ),
+    ("ShutdownForgetsTaken", Waiting::Poll, &["accepting::a_shutdown_resets_what_a_close_takes"]),
     (
         "SlotWakesNoListener",
         Waiting::Poll,
         &[
             "accepting::a_freed_slot_lets_the_next_client_in",
             "accepting::two_threads_share_the_only_slot",
+            "polling::a_client_at_the_limit_is_reported_once_a_slot_is_free",
         ],
     ),
     (
@@ -106,6 +114,15 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "AnnouncesWaitLate",
         Waiting::Poll,
         &["closing::close_ends_a_blocked_read_and_a_blocked_write"],
+    ),
+    (
+        "BelievesOldReceive",
+        Waiting::Poll,
+        &[
+            "reading::a_read_that_does_not_wait_returns_the_data_before_a_reset",
+            "reading::data_before_a_reset_is_read_although_a_writer_learns_of_the_reset",
+            "unix::an_unread_byte_makes_the_close_of_a_unix_domain_peer_a_failure_for_every_thread",
+        ],
     ),
     ("BelievesZeroRead", Waiting::Poll, &["reading::a_reset_fails_every_waiting_call"]),
     (
@@ -184,6 +201,14 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
             "reading::a_deadline_set_and_moved_during_a_read_applies",
             "reading::a_queued_read_honours_its_own_limit",
             "writing::a_deadline_in_the_past_ends_a_blocked_write_at_once",
+        ],
+    ),
+    (
+        "IngestionForgetsMissed",
+        Waiting::Poll,
+        &[
+            "polling::a_modify_against_a_record_is_not_lost",
+            "securing::a_check_of_the_health_hides_no_end",
         ],
     ),
     (
@@ -266,6 +291,50 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         ],
     ),
     (
+        "PollerForgetsLevel",
+        Waiting::Poll,
+        &["polling::a_level_triggered_key_is_reported_until_it_is_read"],
+    ),
+    ("PollerForgetsMissed", Waiting::Poll, &["polling::what_a_reader_leaves_is_reported"]),
+    ("PollerForgetsRoom", Waiting::Poll, &["polling::room_in_the_send_buffer_is_reported"]),
+    (
+        "PollerHidesLateClient",
+        Waiting::Poll,
+        &["polling::the_end_of_a_listener_finds_the_client_that_a_poller_has_taken"],
+    ),
+    ("PollerHidesMissed", Waiting::Poll, &["polling::what_a_reader_leaves_is_reported"]),
+    ("PollerHidesRest", Waiting::Poll, &["polling::what_a_thread_leaves_is_reported_to_another"]),
+    (
+        "PollerKeepsClient",
+        Waiting::Poll,
+        &["polling::a_thread_accepts_the_client_that_a_poller_has_taken"],
+    ),
+    (
+        "PollerKeepsItsPlace",
+        Waiting::Poll,
+        &["polling::a_thread_takes_the_place_of_one_that_leaves"],
+    ),
+    ("PollerLosesModify", Waiting::Poll, &["polling::a_modify_against_an_event_is_not_lost"]),
+    (
+        "PollerLosesWake",
+        Waiting::Poll,
+        &[
+            "polling::a_wake_ends_a_wait_that_is_about_to_sleep",
+            "polling::one_of_two_waiting_threads_sees_a_record",
+            "polling::two_waiting_threads_share_the_events",
+        ],
+    ),
+    ("PollerMissesClients", Waiting::Poll, &["polling::a_client_is_reported"]),
+    ("PollerMissesTransitions", Waiting::Poll, &["polling::the_end_is_reported_once"]),
+    (
+        "PollerReportsAfterRemove",
+        Waiting::Poll,
+        &[
+            "polling::a_removed_key_is_not_reported",
+            "polling::the_last_handle_takes_its_keys_along",
+        ],
+    ),
+    (
         "QueueKeepsDropped",
         Waiting::Poll,
         &[
@@ -294,6 +363,14 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         &["limits::a_scope_ends_its_open_and_its_queued_sockets"],
     ),
     (
+        "TakesUnixEndForReset",
+        Waiting::Poll,
+        &[
+            "unix::a_write_that_meets_a_closed_unix_domain_peer_leaves_its_end_clean",
+            "unix::the_close_of_a_unix_domain_peer_that_has_read_everything_is_an_end",
+        ],
+    ),
+    (
         "TurnReleasedSilently",
         Waiting::Poll,
         &[
@@ -319,6 +396,14 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
             "upgrading::shutdown_ends_a_concurrent_upgrade",
         ],
     ),
+    (
+        "TrustsUnixHangUp",
+        Waiting::Poll,
+        &[
+            "unix::a_check_of_the_health_takes_no_failure_of_a_unix_domain_socket_for_an_end",
+            "unix::an_unread_byte_makes_the_close_of_a_unix_domain_peer_a_failure_for_every_thread",
+        ],
+    ),
     ("WorkerKeepsSocket", Waiting::Poll, &["securing::a_handshake_with_foreign_code_completes"]),
 ];
 
@@ -330,6 +415,7 @@ const OF_THE_MACHINE: &[&str] = &[
     "FinBeforeData",
     "KeepsStaleTimer",
     "LosesWritable",
+    "RetriesAtOnce",
     "TrustsPlaintext",
 ];
 

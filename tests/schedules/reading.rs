@@ -1,6 +1,6 @@
 //! Blocked reads, and the events that end them.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use sockeye::ErrorKind;
@@ -222,5 +222,46 @@ fn a_reset_fails_every_waiting_call() {
         let written = writer.join().unwrap();
         assert!(matches!(written, Ok(4) | Err(ErrorKind::Reset)), "{written:?}");
         assert_eq!(test.connector.open_sockets(), 0);
+    });
+}
+
+/// The data may come after a receive that found nothing, and the writer may take the error before the reader is back.
+#[test]
+fn data_before_a_reset_is_read_although_a_writer_learns_of_the_reset() {
+    explore("data before a reset is read although a writer learns of the reset", || {
+        let test = TestSocket::open(half_open());
+        let reading = test.socket.clone();
+        let reader = spawn(move || read_all(&reading));
+        let writing = test.socket.clone();
+        let writer = spawn(move || write(&writing, b"data"));
+        test.peer.send(b"last");
+        test.peer.reset();
+        assert_eq!(reader.join().unwrap(), (b"last".to_vec(), Some(ErrorKind::Reset)));
+        let written = writer.join().unwrap();
+        assert!(matches!(written, Ok(4) | Err(ErrorKind::Reset)), "{written:?}");
+    });
+}
+
+#[test]
+fn a_read_that_does_not_wait_returns_the_data_before_a_reset() {
+    explore("a read that does not wait returns the data before a reset", || {
+        let test = TestSocket::open(half_open());
+        let reading = test.socket.clone();
+        let reader = spawn(move || {
+            for _ in 0..2 {
+                let mut buf = [0; 8];
+                match reading.try_read(&mut buf) {
+                    Ok(bytes) => return assert_eq!(&buf[..bytes], b"last"),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+            }
+        });
+        let writing = test.socket.clone();
+        let writer = spawn(move || write(&writing, b"data"));
+        test.peer.send(b"last");
+        test.peer.reset();
+        reader.join().unwrap();
+        let written = writer.join().unwrap();
+        assert!(matches!(written, Ok(4) | Err(ErrorKind::Reset)), "{written:?}");
     });
 }

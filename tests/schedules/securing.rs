@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::server::StoresServerSessions;
 use rustls::{ServerConfig, ServerConnection};
+use shuttle::sync::mpsc;
 use sockeye::model::{self, Peer, PeerSaw, Reachability, pass_time};
 use sockeye::{ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 
@@ -23,7 +24,7 @@ fn secure(mode: SecureTransport) -> SocketOptions {
 
 /// Returns options with which the peer sends no tickets. Otherwise the length of the first message would depend on a
 /// ticket from an earlier run.
-fn without_tickets() -> SocketOptions {
+pub fn without_tickets() -> SocketOptions {
     with_tls(SecureTransport::On, NO_TICKETS)
 }
 
@@ -129,6 +130,25 @@ fn an_upgrade_succeeds_during_a_read_and_a_write() {
     });
 }
 
+/// The event loop monitors the idle socket, and leaves its events to a thread that ingests records at that moment.
+#[test]
+fn a_check_of_the_health_hides_no_end() {
+    explore("a check of the health hides no end", || {
+        let TestSocket { connector, socket, peer } = TestSocket::connecting(without_tickets());
+        let (send, soon) = mpsc::channel();
+        let serving = spawn(move || TlsPeer::new(peer, 0).close_after_data(&send));
+        socket.opened().unwrap();
+        // The event loop begins to monitor it.
+        assert!(socket.closed_timeout(Duration::from_millis(500)).is_err());
+        assert_eq!(write(&socket, b"x"), Ok(1));
+        soon.recv().unwrap();
+        let _ = socket.health();
+        assert_eq!(socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(serving.join().unwrap(), PeerSaw::Fin);
+        assert_eq!(connector.open_sockets(), 0);
+    });
+}
+
 // -------------------------------------------------------------------- foreign code
 
 /// Options with a key log, which may write to a file. The driver runs such code outside the state lock.
@@ -202,14 +222,14 @@ fn a_write_waits_for_a_session_that_runs_foreign_code_for_a_read() {
 
 // -------------------------------------------------------------------- the peer
 
-struct TlsPeer {
+pub struct TlsPeer {
     peer: Peer,
     tls: ServerConnection,
     received: Vec<u8>,
 }
 
 impl TlsPeer {
-    fn new(peer: Peer, tickets: usize) -> Self {
+    pub fn new(peer: Peer, tickets: usize) -> Self {
         static CONFIG: LazyLock<ServerConfig> = LazyLock::new(config);
         let mut config = CONFIG.clone();
         config.send_tls13_tickets = tickets;
@@ -239,7 +259,7 @@ impl TlsPeer {
     }
 
     /// Sends these bytes as soon as it can, and close_notify after the peer's EOF.
-    fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
+    pub fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
             let (came, peer_saw) = self.peer.wait_any();
@@ -255,6 +275,25 @@ impl TlsPeer {
             if let Some(peer_saw) = peer_saw {
                 self.peer.end();
                 return (self.received, peer_saw);
+            }
+        }
+    }
+
+    /// Sends close_notify once it has received data. Says so right before, and ends after the peer's EOF.
+    fn close_after_data(mut self, soon: &mpsc::Sender<()>) -> PeerSaw {
+        let mut closed = false;
+        loop {
+            let (came, peer_saw) = self.peer.wait_any();
+            self.take(&came);
+            if !closed && !self.received.is_empty() {
+                closed = true;
+                self.tls.send_close_notify();
+                soon.send(()).expect("it is awaited");
+            }
+            self.flush();
+            if let Some(peer_saw) = peer_saw {
+                self.peer.end();
+                return peer_saw;
             }
         }
     }

@@ -22,6 +22,11 @@ fn every_rule_of_an_acceptor_holds_for_arbitrary_worlds() {
     check(INPUTS, |bytes| sim::acceptor(bytes).map(drop));
 }
 
+#[test]
+fn the_pieces_of_a_proxys_answer_do_not_change_the_result() {
+    check(INPUTS, sim::preamble);
+}
+
 fn check(times: u64, test: impl Fn(&[u8]) -> Result<(), sim::Violation>) {
     for seed in 0..times {
         test(&crate::random_bytes(seed))

@@ -21,7 +21,8 @@ fn first_violation(scenarios: impl IntoIterator<Item = u64>) -> Option<(u64, Opt
         let run = || {
             sim::run(&scenario)?;
             sim::run(&serving)?;
-            sim::acceptor(&random_bytes(seed))
+            sim::acceptor(&random_bytes(seed))?;
+            sim::unix_attempts(&random_bytes(seed))
         };
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(_)) => None,

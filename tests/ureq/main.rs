@@ -6,8 +6,9 @@
 mod forge;
 mod server;
 
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -20,7 +21,7 @@ use sockeye::{
 };
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
-use ureq::{Agent, Timeout};
+use ureq::{Agent, ProxyProtocol, Timeout};
 
 use server::{Answer, Authority, Server, nobody_came, ok, redirect};
 
@@ -128,7 +129,7 @@ fn a_name_that_later_resolves_to_a_denied_address_is_refused() {
 }
 
 #[test]
-fn a_request_through_a_proxy_is_refused() {
+fn a_request_through_a_proxy_that_resolves_names_is_refused() {
     let proxy = Server::plain(OUTSIDE, |_| ok("through the proxy"));
     let way = ureq::Proxy::new(&proxy.url("127.0.0.1")).expect("it is a proxy");
     let agent = agent(config().proxy(Some(way)).build(), strict().0);
@@ -136,6 +137,125 @@ fn a_request_through_a_proxy_is_refused() {
         is_refused(&agent, url, ErrorKind::InvalidOptions);
     }
     assert_eq!(proxy.connections(), 0);
+}
+
+#[test]
+fn a_request_through_a_proxy_is_judged_and_forwarded() {
+    let server = Server::plain(OUTSIDE, |_| ok("behind the proxy"));
+    for (protocol, resolves) in [(ProxyProtocol::Http, true), (ProxyProtocol::Http, false)] {
+        let (proxy, requested) = forwarding_proxy();
+        let way = ureq::Proxy::builder(protocol)
+            .host(&proxy.ip().to_string())
+            .port(proxy.port())
+            .username("alice")
+            .password("secret")
+            .no_proxy("direct.test")
+            .resolve_target(resolves)
+            .build()
+            .expect("it is a proxy");
+        let connector = if resolves { strict().0 } else { Connector::builder().build().unwrap() };
+        let agent = agent(config().proxy(Some(way)).build(), connector);
+        assert_eq!(body_of(&agent, &server.url("outside.test")), "behind the proxy");
+        let request = requested.recv().expect("a request came");
+        let host = if resolves { "127.0.0.1" } else { "outside.test" };
+        assert!(request.starts_with(&format!("CONNECT {host}:")), "{request}");
+        assert!(request.contains("Proxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n"), "{request}");
+        if resolves {
+            is_refused(&agent, "http://inside.test/", ErrorKind::Denied);
+            assert_eq!(body_of(&agent, &server.url("direct.test")), "behind the proxy");
+        }
+        assert!(requested.try_recv().is_err(), "nothing else went through the proxy");
+    }
+}
+
+/// Its certificate is not trusted, so it gets no request.
+#[test]
+fn an_https_proxy_is_verified_before_it_gets_a_request() {
+    let authority = Authority::new();
+    let proxy = Server::secure(OUTSIDE, &authority, |_| ok("through the proxy"));
+    let way = ureq::Proxy::builder(ProxyProtocol::Https)
+        .host(&OUTSIDE.to_string())
+        .port(proxy.port())
+        .username("alice")
+        .password("secret")
+        .build()
+        .expect("it is a proxy");
+    let connector = Connector::builder().build().unwrap();
+    let agent = agent(config().proxy(Some(way)).build(), connector);
+    for url in ["http://outside.test/", "https://outside.test/"] {
+        let error = agent.get(url).call().expect_err("the proxy is not trusted");
+        let ureq::Error::Io(error) = error else { panic!("{error}") };
+        let error = Error::from_io(&error).expect("it is the connector's");
+        assert_eq!(error.kind(), ErrorKind::Tls);
+        let text = error.to_string();
+        assert!(text.contains("cannot secure the connection to proxy"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+    assert_eq!(proxy.requests(), 0);
+}
+
+/// A CGI request can set `HTTP_PROXY`, which ureq reads.
+#[test]
+fn a_proxy_of_the_environment_is_ignored() {
+    const IN_CHILD: &str = "SOCKEYE_TEST_UREQ_CHILD";
+    if std::env::var_os(IN_CHILD).is_some() {
+        let config = Config::default();
+        assert!(config.proxy().is_some_and(ureq::Proxy::is_from_env), "ureq has read it");
+        let server = Server::plain(OUTSIDE, |_| ok("direct"));
+        assert_eq!(body_of(&agent(config, strict().0), &server.url("outside.test")), "direct");
+        return;
+    }
+    let proxy = TcpListener::bind((OUTSIDE, 0)).expect("a port is free");
+    let address = proxy.local_addr().expect("it is bound");
+    let names =
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    for name in names {
+        let mut child = Command::new(std::env::current_exe().expect("it is a file"));
+        for other in names.iter().chain(&["no_proxy", "NO_PROXY"]) {
+            child.env_remove(other);
+        }
+        let child = child
+            .env(name, format!("http://{address}"))
+            .env(IN_CHILD, "1")
+            .args(["--exact", "a_proxy_of_the_environment_is_ignored", "--test-threads", "1"])
+            .output()
+            .expect("the test runs");
+        let text = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && text.contains("1 passed"), "{name}: {text}");
+    }
+    nobody_came(&proxy);
+}
+
+/// Starts a proxy that forwards each connection to `OUTSIDE`. Returns its address and the heads of requests.
+fn forwarding_proxy() -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let (heads, requested) = mpsc::channel();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.expect("the listener accepts");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).expect("the request is complete");
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).expect("a head is text");
+            let port = head.split([':', ' ']).nth(2).and_then(|port| port.parse().ok());
+            let server = TcpStream::connect((OUTSIDE, port.expect("a port"))).expect("it listens");
+            // The test may be over.
+            let _ = heads.send(head);
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("the client reads");
+            let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let (mut server, mut client) = (server, client);
+            thread::spawn(move || std::io::copy(&mut up, &mut server));
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut down, &mut client);
+                client.shutdown(std::net::Shutdown::Write)
+            });
+        }
+    });
+    (address, requested)
 }
 
 #[test]

@@ -2,19 +2,24 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use socket2::SockRef;
 
 use super::dial::{self, DialResult};
+use crate::driver::sys::ALWAYS_UNIX;
 use crate::driver::sys::connecting::apply_options;
-use crate::driver::sys::errno::os_code;
+use crate::driver::sys::errno::{fault_from_setup, os_code};
+use crate::driver::sys::listen::Accepted;
 use crate::driver::sys::socket::{
     describe_other, forbid_signals, has_failed, has_pending_error, is_listening,
 };
 use crate::driver::sys::sync::mio;
+use crate::driver::sys::unix_domain::{StdStream, adopt_stream};
 use crate::driver::sys::wire::Wire;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::options::TcpOptions;
+use crate::unix::{Requested, SharedPeer};
 
 /// An established connection, which takes the place of connection attempts.
 #[derive(Debug)]
@@ -22,6 +27,10 @@ pub(crate) struct AdoptedStream {
     stream: mio::net::TcpStream,
     /// Whether both sides have ended, without an error.
     both_ended: bool,
+    /// The peer of a Unix-domain socket.
+    unix: SharedPeer,
+    /// Whether a listener accepted it.
+    is_accepted: bool,
 }
 
 impl AdoptedStream {
@@ -29,6 +38,12 @@ impl AdoptedStream {
     /// if the connection is over.
     pub(crate) fn new(stream: TcpStream, options: &TcpOptions) -> Result<(Self, SocketAddr)> {
         let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
+        if ALWAYS_UNIX {
+            stream.set_nonblocking(true).map_err(failed)?;
+            let stream = mio::net::TcpStream::from_std(stream);
+            let remote = (Ipv4Addr::LOCALHOST, 9).into();
+            return Ok((AdoptedStream::given(stream, false, None), remote));
+        }
         let socket = SockRef::from(&stream);
         let other = match describe_other(&socket).map_err(failed)? {
             None if is_listening(&socket) == Some(true) => Some("a listening socket".to_owned()),
@@ -45,7 +60,7 @@ impl AdoptedStream {
             forbid_signals(&socket)?;
             socket.set_nonblocking(true)?;
             // The other options are off by default.
-            socket.set_tcp_nodelay(options.nodelay)?;
+            socket.set_tcp_nodelay(options.sets_nodelay())?;
             apply_options(&socket, options)
         };
         if let Err(error) = set() {
@@ -55,17 +70,31 @@ impl AdoptedStream {
                 peer = self::peer(&stream)?;
             }
             if peer.remote.port() != 0 {
-                return Err(failed(error));
+                return Err(Error::from_fault(fault_from_setup(&error)));
             }
             stream.set_nonblocking(true).map_err(failed)?;
         }
         let stream = mio::net::TcpStream::from_std(stream);
-        Ok((AdoptedStream { stream, both_ended: peer.both_ended }, peer.remote))
+        Ok((AdoptedStream::given(stream, peer.both_ended, None), peer.remote))
+    }
+
+    /// Checks and configures a Unix-domain stream. Returns it with the peer's address, as messages show it.
+    pub(crate) fn unix(stream: StdStream, options: &TcpOptions) -> Result<(Self, Requested)> {
+        let (stream, peer) = adopt_stream(stream, options)?;
+        let requested = Requested::unix(peer.address.clone());
+        let adopted = AdoptedStream::given(stream, false, Some(Arc::new(peer)));
+        Ok((adopted, requested))
     }
 
     /// Wraps a stream that a listener accepted.
-    pub(crate) fn accepted(stream: mio::net::TcpStream) -> Self {
-        AdoptedStream { stream, both_ended: false }
+    pub(crate) fn accepted(accepted: Accepted) -> Self {
+        let Accepted { stream, remote: _, unix } = accepted;
+        AdoptedStream { stream, both_ended: false, unix, is_accepted: true }
+    }
+
+    /// Wraps a stream that the program gave.
+    fn given(stream: mio::net::TcpStream, both_ended: bool, unix: SharedPeer) -> Self {
+        AdoptedStream { stream, both_ended, unix, is_accepted: false }
     }
 
     pub(crate) fn into_dial_result(self) -> DialResult {
@@ -73,7 +102,12 @@ impl AdoptedStream {
     }
 
     pub(crate) fn into_wire(self) -> Wire {
-        Wire::adopted(self.stream, self.both_ended)
+        let AdoptedStream { stream, both_ended, unix, is_accepted } = self;
+        match (is_accepted, unix) {
+            (true, unix) => Wire::accepted(stream, unix),
+            (false, Some(peer)) => Wire::adopted_unix(stream, Some(peer)),
+            (false, None) => Wire::adopted(stream, both_ended),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! There are four pools, so that lookups of one kind never wait for another kind. The kinds are names that the system
 //! asks a server for, names that it knows locally, the program's resolvers, and lookups that resolvers make themselves.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use super::hosts_file;
 use super::thread_pool::{self, Limits, LookupQuota, SubmitResult, Task, ThreadPool};
+use crate::address::SocketAddress;
 use crate::driver::sys::errno::is_resource_exhaustion;
 use crate::driver::sys::lookup::lookup;
 use crate::error::{Fault, LookupError};
@@ -38,7 +40,7 @@ pub(crate) trait LookupJob: Send + Sync + 'static {
     /// Returns whether a caller still waits for the answer. A pool may call this under its lock.
     fn is_wanted(&self) -> bool;
     /// Returns the name and the port.
-    fn name(&self) -> (&str, u16);
+    fn name(&self) -> Cow<'_, SocketAddress>;
     /// Records that a thread starts the lookup. Returns the resolver to ask, or `None` if no caller waits any more.
     fn start(&self) -> Option<ResolverChoice>;
     /// Closes descriptors that can be spared. Returns whether there were any.
@@ -106,7 +108,7 @@ impl ResolverPool {
             LookupKind::Custom => Ok(self.custom.submit(quota, task, now)),
             LookupKind::System => Ok(match self.system.submit_now(quota, task, now) {
                 Ok(submitted) => submitted,
-                Err(task) if hosts_file::is_local(job.name().0) => {
+                Err(task) if hosts_file::is_local(job.name().hostname()) => {
                     self.local.submit(quota, task, now)
                 }
                 Err(task) => self.system.submit(quota, task, now),
@@ -160,7 +162,8 @@ impl<J: LookupJob> Task for J {
 fn resolve<J: LookupJob>(job: Arc<J>) {
     let Some(Some(resolver)) = catch_panic(|| job.start()) else { return };
     let answer = catch_panic(|| {
-        let (hostname, port) = job.name();
+        let name = job.name();
+        let (hostname, port) = (name.hostname(), name.port());
         let answer = match resolver {
             ResolverChoice::System => resolve_with_system(&*job),
             ResolverChoice::Custom(resolver) => resolver
@@ -208,7 +211,8 @@ fn exhaustion_code(error: &io::Error) -> Option<i32> {
 
 /// Looks up a name. Retries once if a descriptor was missing and the job has freed one.
 fn resolve_with_system(job: &impl LookupJob) -> io::Result<Vec<SocketAddr>> {
-    let (hostname, port) = job.name();
+    let name = job.name();
+    let (hostname, port) = (name.hostname(), name.port());
     let answer = lookup(hostname, port);
     match &answer {
         Err(error) if exhaustion_code(error).is_some() && job.free_descriptors() => {

@@ -19,14 +19,22 @@ use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::io_bufs::SendBufs;
+use crate::driver::sys::unix_domain::file_of;
 use crate::driver::sys::wire::{DrainResult, Wire};
-use crate::egress::is_local;
+use crate::egress::{EgressRules, is_local};
 use crate::error::Fault;
 use crate::machine::{Actions, Attempt, AttemptId, Input, Release};
 use crate::options::TcpOptions;
 
 /// Maximum number of incoming bytes that are dropped after a close.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
+
+/// What is known at once of an attempt.
+enum Attempted {
+    Ended(AttemptId, AttemptResult),
+    /// The address that a proxy is to get is denied. The proxy was not dialled.
+    Denied(AttemptId, Fault),
+}
 
 impl Connection {
     /// Passes the input to the machine and executes the resulting actions.
@@ -89,8 +97,14 @@ impl Connection {
             if state.executors == 0 && !planted!(NoExecutorNotice) {
                 self.notify_waiters(&state);
             }
+            if state.is_watched() && !planted!(PollerMissesTransitions) {
+                state = self.follow_watched(state);
+            }
             (actions, connected) = match attempted {
-                Some((id, result)) => state.handle_attempted(id, result),
+                Some(Attempted::Ended(id, result)) => state.handle_attempted(id, result),
+                Some(Attempted::Denied(id, fault)) => {
+                    (state.machine.deny_destination(id, fault, clock::now()), None)
+                }
                 None => break,
             };
         }
@@ -110,15 +124,12 @@ impl Connection {
     /// Executes the actions without the lock. Returns the result of an attempt that ended at once.
     ///
     /// The pattern lists every field, so that an action that nothing executes does not compile.
-    fn execute(
-        self: &Arc<Self>,
-        actions: Actions,
-        after: &mut AfterUnlock,
-    ) -> Option<(AttemptId, AttemptResult)> {
+    fn execute(self: &Arc<Self>, actions: Actions, after: &mut AfterUnlock) -> Option<Attempted> {
         let Actions {
             // Under the lock, `commit` attached the wire, and found the threads to wake and the attempts to cancel. Threads
             // that wait for other changes were notified there too.
             attach: _,
+            preamble: _,
             wake: _,
             cancel_attempts: _,
             cancel_attempt: _,
@@ -160,7 +171,7 @@ impl Connection {
         // Closes its descriptor before another one may be needed.
         if let Some(wire) = after.late_wire.take() {
             if after.resets_late_wire {
-                wire.reset();
+                wire.reset_and_close();
             }
         }
         if let (true, Some(request)) = (resolve, after.lookup.take()) {
@@ -203,40 +214,56 @@ impl Connection {
         self: &Arc<Self>,
         attempt: Attempt,
         method: ConnectMethod,
-    ) -> Option<(AttemptId, AttemptResult)> {
+    ) -> Option<Attempted> {
         let Attempt { id, address } = attempt;
-        let result = match method {
-            ConnectMethod::Dial(_, Some(rules)) if rules.denies_live_listener(address) => {
-                Some(Err(Fault::OwnListener))
-            }
-            ConnectMethod::Dial(tcp, Some(rules)) if rules.needs_local_check(address) => {
-                match check_not_local(address, &tcp) {
-                    Ok(()) => self.dial(id, address, &tcp),
+        let result = match (method, address) {
+            (ConnectMethod::Dial { tcp, egress, destination }, Some(address)) => {
+                let check = |address: SocketAddr, tcp: &TcpOptions| match &egress {
+                    None => Ok(()),
+                    Some(rules) => check_not_own(rules, address, tcp),
+                };
+                let denied = destination.and_then(|it| check(it, &TcpOptions::new()).err());
+                if let Some(fault) = denied {
+                    return Some(Attempted::Denied(id, fault));
+                }
+                match check(address, &tcp) {
+                    Ok(()) => self.dial(id, Some(address), || dial::dial(address, &tcp)),
                     Err(fault) => Some(Err(fault)),
                 }
             }
-            ConnectMethod::Dial(tcp, _) => self.dial(id, address, &tcp),
-            ConnectMethod::Adopt(adopted) => {
+            (ConnectMethod::DialUnix { tcp, egress, address }, _) => {
+                let denies =
+                    |rules: &EgressRules| rules.denies_live_unix_listener(&address, file_of);
+                if egress.as_deref().is_some_and(denies) {
+                    Some(Err(Fault::OwnListener))
+                } else {
+                    self.dial(id, None, || dial::dial_unix(&address, &tcp))
+                }
+            }
+            (ConnectMethod::Adopt(adopted), address) => {
                 self.begin_attempt(id, address, Ok(adopted.into_dial_result()))
             }
+            (ConnectMethod::Dial { .. }, None) => {
+                unreachable!("only a machine for a Unix-domain address dials none")
+            }
         };
-        result.map(|result| (id, result))
+        result.map(|result| Attempted::Ended(id, result))
     }
 
     fn dial(
         self: &Arc<Self>,
         id: AttemptId,
-        address: SocketAddr,
-        tcp: &TcpOptions,
+        address: Option<SocketAddr>,
+        dial: impl Fn() -> Result<DialResult, Fault>,
     ) -> Option<AttemptResult> {
         let loop_handle = match LoopHandle::get() {
             Ok(loop_handle) => loop_handle,
             Err(fault) => return Some(Err(fault)),
         };
-        let mut dialled = dial::dial(address, tcp);
+        let mut dialled = dial();
         // Lingering wires give up their descriptors to new ones.
         if matches!(dialled, Err(Fault::Io(_))) && loop_handle.linger_queue().close_all() {
-            dialled = dial::dial(address, tcp);
+            dialled = dial();
         }
         self.begin_attempt(id, address, dialled)
     }
@@ -245,7 +272,7 @@ impl Connection {
     fn begin_attempt(
         self: &Arc<Self>,
         id: AttemptId,
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         dialled: Result<DialResult, Fault>,
     ) -> Option<AttemptResult> {
         match dialled {
@@ -271,13 +298,21 @@ impl Connection {
     }
 }
 
+/// Denies an address if a listener of this program has it.
+fn check_not_own(rules: &EgressRules, address: SocketAddr, tcp: &TcpOptions) -> Result<(), Fault> {
+    if rules.denies_live_listener(address) {
+        return Err(Fault::OwnListener);
+    }
+    if rules.needs_local_check(address) { check_not_local(address, tcp) } else { Ok(()) }
+}
+
 /// Denies an own listener that accepts connections on every local address. Only the kernel knows whether the address
 /// is local. Denies also if the kernel's answer is not definite.
 fn check_not_local(address: SocketAddr, tcp: &TcpOptions) -> Result<(), Fault> {
-    let mut local = is_local(address, tcp.bind);
+    let mut local = is_local(address, tcp);
     // As for an attempt, lingering wires are closed if that frees a descriptor.
     if local.is_err() && LoopHandle::get()?.linger_queue().close_all() {
-        local = is_local(address, tcp.bind);
+        local = is_local(address, tcp);
     }
     match local {
         Ok(false) => Ok(()),
@@ -290,7 +325,7 @@ fn check_not_local(address: SocketAddr, tcp: &TcpOptions) -> Result<(), Fault> {
 fn release_wire(wire: Arc<Wire>, how: Release) {
     match how {
         Release::Close => {}
-        Release::Reset => wire.reset(),
+        Release::Reset => wire.reset_and_close(),
         Release::Linger if planted!(NeverLingers) => {}
         Release::Linger => {
             let mut left = MAX_LINGER_BYTES;

@@ -16,17 +16,43 @@ pub(crate) struct CallTimer {
     started: Option<Instant>,
     /// The time left that was computed at the start of the call, until time passes.
     cached_left: Option<Duration>,
+    /// The end of each wait in place of the timeout of the socket, if the call has its own.
+    own_end: Option<OwnEnd>,
 }
+
+/// The end of the waits of a call, or `None` if only the deadline of the socket bounds them.
+#[derive(Clone, Copy, Debug)]
+struct OwnEnd(Option<Instant>);
 
 /// The limit has passed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
 impl CallTimer {
+    /// Creates a timer that ends at an instant, in place of the timeout of the socket. The deadline of the socket applies.
+    pub(crate) fn until(end: Option<Instant>) -> Self {
+        CallTimer { own_end: Some(OwnEnd(end)), ..CallTimer::default() }
+    }
+
+    /// Returns whether the call has a limit that the state of the socket does not know.
+    #[inline(always)]
+    pub(crate) fn has_own_end(&self) -> bool {
+        self.own_end.is_some()
+    }
+
+    /// Returns whether the call has no limit.
+    fn is_unlimited(&self, limit: CallLimit) -> bool {
+        let has_timeout = match self.own_end {
+            Some(OwnEnd(end)) => end.is_some(),
+            None => limit.timeout.is_some(),
+        };
+        !has_timeout && limit.deadline.is_none()
+    }
+
     /// Returns the time left at the start of a call. Reads the clock only if there is a limit.
     #[inline(never)]
     pub(crate) fn left_at_start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Elapsed> {
-        if limit.timeout.is_none() && limit.deadline.is_none() {
+        if self.is_unlimited(limit) {
             return Ok(None);
         }
         let left = self.remaining(limit)?;
@@ -51,7 +77,10 @@ impl CallTimer {
         }
         let now = clock::now();
         let started = *self.started.get_or_insert(now);
-        let timeout = limit.timeout.and_then(|timeout| started.checked_add(timeout));
+        let timeout = match self.own_end {
+            Some(OwnEnd(end)) => end,
+            None => limit.timeout.and_then(|timeout| started.checked_add(timeout)),
+        };
         let due = match (timeout, limit.deadline) {
             (Some(timeout), Some(deadline)) => timeout.min(deadline),
             (Some(at), None) | (None, Some(at)) => at,
@@ -66,7 +95,7 @@ impl CallTimer {
     /// Checks whether the call may wait somewhat longer than a tick of the kernel's clock.
     #[inline(never)]
     pub(crate) fn exceeds_tick(&mut self, limit: CallLimit) -> bool {
-        if limit.timeout.is_none() && limit.deadline.is_none() {
+        if self.is_unlimited(limit) {
             return true;
         }
         match self.left(limit) {
@@ -83,6 +112,24 @@ impl CallTimer {
     /// Drops the cached time left, because time has passed.
     pub(crate) fn invalidate(&mut self) {
         self.cached_left = None;
+    }
+}
+
+/// End of a wait; the instant is `None` if it is too far away to be represented.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitLimit(Option<Instant>);
+
+impl WaitLimit {
+    pub(crate) fn after(limit: Duration) -> Self {
+        WaitLimit(clock::now().checked_add(limit))
+    }
+
+    /// Returns the time left; `None` if the limit has passed.
+    pub(crate) fn left(self) -> Option<Duration> {
+        match self.0 {
+            Some(at) => Some(at.saturating_duration_since(clock::now())).filter(|d| !d.is_zero()),
+            None => Some(Duration::MAX),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::error::Fault;
 use crate::machine::{Actions, Input, Loan, RecvBuf, RecvPermit};
+use crate::poll::Ready;
 
 impl Connection {
     /// Lets the machine ingest received data. If that may run foreign code, it runs without the lock.
@@ -64,7 +65,8 @@ impl Connection {
             drop_off_loop(discarded);
             state = self.state();
         }
-        (state, actions)
+        // A poller may be waiting for it too.
+        (self.report(state, Ready::NOTHING), actions)
     }
 
     /// Lets a worker thread begin the handshake or ingest received data.

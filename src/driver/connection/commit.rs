@@ -1,5 +1,6 @@
 //! The part of the machine's actions that concerns only the state, under its lock.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use super::connected_info::ConnectedInfo;
@@ -8,20 +9,21 @@ use super::lookup::LookupRequest;
 use super::timer::Timer;
 use super::transfer::TakenWire;
 use super::{Acceptance, Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
-use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::event_loop::source::IdleSlot;
 use crate::driver::event_loop::source::{AttemptResult, LoopTicket};
 use crate::driver::registry::NextInQueue;
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::WakeHandle;
-use crate::driver::sys::wire::Wire;
+use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};
 use crate::egress::EgressRules;
-use crate::error::{Error, Fault, LookupError, TimerKind};
+use crate::error::{Error, Fault, LookupError, ProxyBlame, TimerKind};
 use crate::info::Timings;
 use crate::machine::{Actions, AttemptId, Discarded, Endpoints, Input};
 use crate::options::TcpOptions;
+use crate::proxy::Proxy;
 use crate::resolver::Resolver;
+use crate::unix::{Requested, UnixAddress};
 
 /// An established connection, and its addresses.
 pub(crate) type Connected = (Arc<Wire>, Endpoints);
@@ -61,13 +63,17 @@ pub(crate) struct AfterUnlock {
 }
 
 /// Values that may hold user code and are no longer needed.
-pub(crate) type UserObjects = (Option<Arc<dyn Resolver>>, Option<LookupError>, Option<Discarded>);
+pub(crate) type UserObjects =
+    (Option<Arc<dyn Resolver>>, Option<LookupError>, Option<Proxy>, Option<Discarded>);
 
 /// How to make a connection.
 #[derive(Debug)]
 pub(crate) enum ConnectMethod {
-    /// By dialling. With rules, first check whether the address is local if they require it.
-    Dial(TcpOptions, Option<Arc<EgressRules>>),
+    /// By dialling. With rules, first check whether the address, or the one that a proxy is to get, is local if they
+    /// require it.
+    Dial { tcp: TcpOptions, egress: Option<Arc<EgressRules>>, destination: Option<SocketAddr> },
+    /// By dialling this Unix-domain address, which the rules allow unless a listener of this process has it now.
+    DialUnix { tcp: TcpOptions, egress: Option<Arc<EgressRules>>, address: UnixAddress },
     /// By adopting an existing one.
     Adopt(AdoptedStream),
 }
@@ -75,12 +81,16 @@ pub(crate) enum ConnectMethod {
 impl AfterUnlock {
     pub(crate) fn take_user_objects(&mut self) -> Option<UserObjects> {
         // A resolver that is still here was never asked.
-        let (resolver, lookup_error) = match &mut self.establishing {
-            Some(finished) => (finished.resolver.take(), finished.lookup_error.take()),
-            None => (None, None),
+        let (resolver, lookup_error, proxy) = match &mut self.establishing {
+            Some(finished) => {
+                let proxy = finished.proxy.take_if(|proxy| proxy.holds_foreign_code());
+                (finished.resolver.take(), finished.lookup_error.take(), proxy)
+            }
+            None => (None, None, None),
         };
-        let some = resolver.is_some() || lookup_error.is_some() || self.discarded.is_some();
-        some.then(|| (resolver, lookup_error, self.discarded.take()))
+        let some = resolver.is_some() || lookup_error.is_some() || proxy.is_some();
+        let some = some || self.discarded.is_some();
+        some.then(|| (resolver, lookup_error, proxy, self.discarded.take()))
     }
 
     pub(crate) fn wake(&self) {
@@ -107,7 +117,7 @@ impl ConnectionState {
         &mut self,
         actions: &Actions,
         connected: Option<Connected>,
-        requested: &SocketAddress,
+        requested: &Requested,
         registry: &SocketRegistry,
     ) -> AfterUnlock {
         let late_wire = match (connected, actions.attach) {
@@ -115,8 +125,12 @@ impl ConnectionState {
                 // An adopted connection was not connected here.
                 let connecting =
                     if wire.was_adopted() { Timings::default() } else { attach.timings };
+                let unix = wire.unix_peer().clone();
                 self.wire.attach(wire);
-                self.info = Some(ConnectedInfo::new(endpoints, connecting));
+                self.info = Some(match attach.is_proxy {
+                    false => ConnectedInfo::new(endpoints, &unix, connecting),
+                    true => ConnectedInfo::to_proxy(endpoints, connecting),
+                });
                 None
             }
             (Some((wire, _)), None) if planted!(LeaksLateConnection) => {
@@ -125,9 +139,12 @@ impl ConnectionState {
             }
             (connected, _) => connected.map(|(wire, _)| wire),
         };
+        if let (Some(done), Some(info)) = (actions.preamble, &mut self.info) {
+            info.end_preamble(done.took, done.client);
+        }
         let mut wake = [None, None];
         if actions.wake.readable {
-            wake[0] = self.recv.parker_to_wake();
+            wake[0] = self.reader_to_wake();
         }
         if actions.wake.writable {
             wake[1] = self.send.parker_to_wake();
@@ -155,12 +172,19 @@ impl ConnectionState {
         }
         if self.error.is_none() {
             if let Some(failure) = self.machine.failure() {
+                let establishing = finished.as_ref().or(self.establishing.as_ref());
+                let proxy = establishing.and_then(|establishing| establishing.proxy.as_ref());
+                let proxy = match self.machine.failed_with_proxy() {
+                    true => self.proxy_name(proxy),
+                    false => None,
+                };
                 let opening = matches!(self.machine.opened(), Some(Err(_)));
                 let error = Error::from_tls(
                     failure.kind(),
                     failure.message(),
                     failure.source(),
                     opening.then_some(requested as _),
+                    proxy.as_ref().map(|proxy| proxy as _),
                 );
                 self.error = Some(self.with_step(error));
             } else if let Some(Err(fault)) = self.machine.opened() {
@@ -181,7 +205,10 @@ impl ConnectionState {
                 let egress =
                     finished.as_ref().and_then(|establishing| establishing.egress.as_deref());
                 let denied = |address| Some(egress?.denied_by(address)?.text());
-                let error = Error::from_connect(fault, requested, attempts, resolver, denied);
+                let proxy = finished.as_ref().and_then(|establishing| establishing.proxy.as_ref());
+                let blame = self.proxy_blame(proxy);
+                let error =
+                    Error::from_connect(fault, requested, blame, attempts, resolver, denied);
                 let error = match fault {
                     Fault::TimedOut(limit) => error.during(limit.step()),
                     _ => error,
@@ -196,10 +223,22 @@ impl ConnectionState {
             Some(_) | None => Vec::new(),
         };
         let how = match (&actions.attempt, &mut self.establishing) {
-            (Some(_), Some(establishing)) => Some(match establishing.adopted.take() {
-                Some(adopted) => ConnectMethod::Adopt(adopted),
-                None => ConnectMethod::Dial(establishing.tcp.clone(), establishing.egress.clone()),
-            }),
+            (Some(_), Some(establishing)) => {
+                let tcp = || establishing.tcp.clone();
+                Some(match (establishing.adopted.take(), &establishing.unix) {
+                    (Some(adopted), _) => ConnectMethod::Adopt(adopted),
+                    (None, Some(address)) => ConnectMethod::DialUnix {
+                        tcp: tcp(),
+                        egress: establishing.egress.clone(),
+                        address: address.clone(),
+                    },
+                    (None, None) => ConnectMethod::Dial {
+                        tcp: tcp(),
+                        egress: establishing.egress.clone(),
+                        destination: self.machine.destination(),
+                    },
+                })
+            }
             _ => None,
         };
         let lookup = if actions.resolve { self.lookup_request() } else { None };
@@ -216,6 +255,9 @@ impl ConnectionState {
             Some(_) => self.take_wire(),
             None => TakenWire::kept(self.wire.cloned()),
         };
+        if actions.release.is_some() && self.is_opening() {
+            self.forget_released();
+        }
         AfterUnlock {
             wake,
             event,
@@ -254,9 +296,38 @@ impl ConnectionState {
         let Some(timings) = self.machine.timings() else { return error };
         let error = error.during(self.machine.step());
         match &self.info {
-            Some(info) => error.after(Timings { handshake: timings.handshake, ..info.timings() }),
+            Some(info) => {
+                let earlier = info.timings();
+                let proxy = timings.proxy.max(earlier.proxy);
+                error.after(Timings { handshake: timings.handshake, proxy, ..earlier })
+            }
             None => error.after(timings),
         }
+    }
+
+    /// Returns the name of the proxy for a message, or else its address.
+    fn proxy_name(&self, proxy: Option<&Proxy>) -> Option<String> {
+        let address = || self.info.as_ref()?.proxy();
+        proxy.map(|it| it.address().to_string()).or_else(|| address().map(|it| it.to_string()))
+    }
+
+    /// Returns what a proxy, or its PROXY header, has to do with the failure of the socket.
+    fn proxy_blame<'a>(&'a self, proxy: Option<&'a Proxy>) -> Option<ProxyBlame<'a>> {
+        let words = self.machine.proxy_answer();
+        let Some(proxy) = proxy else { return words.map(ProxyBlame::Header) };
+        let address = proxy.address();
+        match words {
+            Some(words) => Some(ProxyBlame::Answer(address, words)),
+            None => self.machine.is_proxy_unreachable().then_some(ProxyBlame::Unreachable(address)),
+        }
+    }
+
+    /// Forgets what concerns a wire to a proxy that is released although the socket is still opening, because the proxy
+    /// is dialled again.
+    fn forget_released(&mut self) {
+        self.info = None;
+        self.want_writable = false;
+        self.reports_readiness &= REGISTRATION_IS_PERMANENT;
     }
 
     /// Returns whether a wire that was never attached is to be reset: it was established before it was adopted, and the

@@ -3,6 +3,9 @@
 //! The kernel reports a reset once, to the first of recv(2), send(2), a peek or `SO_ERROR`. Later receives return 0, as
 //! after FIN. So a 0 is a clean EOF only if the wire has not hung up. If it has, and this side did not end it, the
 //! connection failed. Then the thread at the wire in the other direction may know the cause. Every 0 is judged here.
+//!
+//! A Unix-domain socket hangs up whenever its peer closes. There a 0 is a clean EOF too, unless a sender has taken the
+//! error of a peer that closed before it had read everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +44,7 @@ impl Connection {
     ) -> (StateGuard<'a>, RecvEvent) {
         // A write side that is closed during the wait does not make the reset a clean end.
         let is_write_open = state.machine.is_write_open();
-        if observer == Observer::Reader && is_reset(end, is_write_open) {
+        if observer == Observer::Reader && may_be_known(end, is_write_open) {
             state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
         }
         let event = event(end, is_write_open, observer);
@@ -72,6 +75,7 @@ impl Connection {
         let mut state = self.state();
         if observer == Observer::Reader {
             state.error_probe = false;
+            self.notify_waiters(&state);
         }
         let input;
         (state, input) = match failure {
@@ -129,23 +133,33 @@ impl Turn<'_> {
 
 impl ConnectionState {
     /// Checks whether another thread is or was at the wire in this direction and may know the cause of a failure.
-    fn may_have_cause(&mut self, side: Side) -> bool {
+    pub(crate) fn may_have_cause(&mut self, side: Side) -> bool {
         let at_work = match side {
             Side::Read => self.error_probe || self.machine.recv_in_flight(),
             Side::Write => self.machine.transmit_in_flight(),
         };
         let direction = self.direction(side);
-        (direction.turn_held || at_work) && !direction.cause_unknown
+        (direction.turn.is_held() || at_work) && !direction.cause_unknown
     }
 }
 
 /// Returns whether the end is a reset of which the wire does not tell the cause.
-pub(crate) fn is_reset(end: EofKind, is_write_open: bool) -> bool {
+fn is_reset(end: EofKind, is_write_open: bool) -> bool {
     end == EofKind::HangUp && is_write_open
+}
+
+/// Returns whether a thread at the wire in the other direction may know more about an end.
+pub(crate) fn may_be_known(end: EofKind, is_write_open: bool) -> bool {
+    is_reset(end, is_write_open)
+        || end == EofKind::PeerClosed && is_write_open && !planted!(TrustsUnixHangUp)
 }
 
 fn event(end: EofKind, is_write_open: bool, observer: Observer) -> RecvEvent {
     match end {
+        EofKind::PeerClosed => match observer {
+            Observer::Sender(Some(known)) if is_write_open => RecvEvent::Failed(known),
+            Observer::Sender(_) | Observer::Reader | Observer::Upgrade => RecvEvent::Eof,
+        },
         EofKind::Error(fault) => RecvEvent::Failed(fault),
         EofKind::HangUp if is_write_open || observer == Observer::Upgrade => {
             let known = match observer {
@@ -208,6 +222,37 @@ mod tests {
             assert_eq!(
                 event(end, is_write_open, observer), expected,
                 "{hung_up}, {error:?}, {both_ended}, {is_write_open}, {observer:?}"
+            );
+        }
+    }
+
+    /// The same for a Unix-domain socket, where a hang-up alone is the peer's close.
+    #[test]
+    #[rustfmt::skip]
+    fn a_closed_unix_domain_peer_is_an_end_unless_an_error_is_known() {
+        use Observer::{Reader, Sender, Upgrade};
+        use RecvEvent::{Eof, Failed};
+        for (hung_up, error, is_write_open, observer, expected) in [
+            // The peer has closed its write side.
+            (false, None,        true,  Reader,              Eof),
+            (false, None,        false, Reader,              Eof),
+            (false, None,        true,  Sender(Some(RESET)), Eof),
+            // It has closed, and had read everything.
+            (true,  None,        true,  Reader,              Eof),
+            (true,  None,        false, Reader,              Eof),
+            (true,  None,        true,  Sender(None),        Eof),
+            (true,  None,        true,  Upgrade,             Eof),
+            // It had not, and the sender has taken the error.
+            (true,  None,        true,  Sender(Some(RESET)), Failed(RESET)),
+            // It had not, and the error is pending.
+            (true,  Some(RESET), true,  Reader,              Failed(RESET)),
+            (true,  Some(RESET), false, Reader,              Failed(RESET)),
+            (true,  Some(RESET), true,  Upgrade,             Failed(RESET)),
+        ] {
+            let end = EofKind::of_unix(hung_up, || error);
+            assert_eq!(
+                event(end, is_write_open, observer), expected,
+                "{hung_up}, {error:?}, {is_write_open}, {observer:?}"
             );
         }
     }

@@ -13,7 +13,9 @@ use crate::driver::event_loop::source::LoopTicket;
 use crate::egress::EgressRules;
 use crate::error::{Fault, LookupError, TimerKind};
 use crate::options::TcpOptions;
+use crate::proxy::Proxy;
 use crate::resolver::Resolver;
+use crate::unix::UnixAddress;
 
 /// State that is needed only while the event loop has bounded work for a socket: connecting, the handshake, or
 /// sending the remaining data.
@@ -25,8 +27,12 @@ pub(crate) struct Establishing {
     pub(crate) adopted: Option<AdoptedStream>,
     /// Addresses that replace the result of the lookup.
     pub(crate) addresses: Option<Vec<SocketAddr>>,
+    /// The Unix-domain address to dial.
+    pub(crate) unix: Option<UnixAddress>,
     /// Egress rules for the one check of an address that only the kernel can answer.
     pub(crate) egress: Option<Arc<EgressRules>>,
+    /// Proxy through which the socket connects.
+    pub(crate) proxy: Option<Proxy>,
     /// Ticket of the attempts and the timer. `None` means that the event loop has neither.
     pub(crate) ticket: Option<LoopTicket>,
     /// Number of attempts that the event loop watches. It may be too high by the attempts that were cancelled alone.
@@ -36,6 +42,8 @@ pub(crate) struct Establishing {
     /// Resolver; `None` means that of the operating system.
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
     pub(crate) lookup: LookupProgress,
+    /// Whether a resolver thread requested the connection.
+    pub(crate) is_nested: bool,
     /// Limit on the lookups of the connector; `Some` if the machine may want a lookup.
     pub(crate) lookup_quota: Option<Arc<LookupQuota>>,
     /// Reason why the name did not resolve.
@@ -50,8 +58,6 @@ pub(crate) enum LookupProgress {
     /// No lookup was requested, or it waits for a thread.
     #[default]
     Queued,
-    /// Like `Queued`, but a resolver thread requested the lookup.
-    QueuedNested,
     /// A thread is working on it.
     Started,
 }
@@ -63,6 +69,11 @@ impl Establishing {
             self.ticket = LoopHandle::get_if_started().map(LoopHandle::new_ticket);
         }
         self.ticket
+    }
+
+    /// Returns whether dropping the proxy may run the program's code.
+    pub(crate) fn holds_foreign_proxy(&self) -> bool {
+        self.proxy.as_ref().is_some_and(Proxy::holds_foreign_code)
     }
 
     /// Distinguishes a timeout during a lookup from one that passed before the lookup began.

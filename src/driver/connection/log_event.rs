@@ -10,16 +10,17 @@ use std::net::SocketAddr;
 use log::{Level, LevelFilter};
 
 use super::ConnectionState;
-use crate::address::SocketAddress;
 use crate::driver::sys::log::log_at;
 use crate::error::Error;
 use crate::machine::{Actions, UpgradeError};
 use crate::tls::TlsVersion;
+use crate::unix::Requested;
 
 #[derive(Debug, Default)]
 pub(crate) struct LogEvent {
     lookup: bool,
-    attempt: Option<SocketAddr>,
+    /// The attempt that starts, with its address if that is not the requested one.
+    attempt: Option<Option<SocketAddr>>,
     opened: Option<OpenedEvent>,
     fin_sent: bool,
     ended: Option<EndReason>,
@@ -28,6 +29,7 @@ pub(crate) struct LogEvent {
 #[derive(Debug)]
 struct OpenedEvent {
     remote: Option<SocketAddr>,
+    proxy: Option<SocketAddr>,
     tls: Option<TlsVersion>,
 }
 
@@ -41,24 +43,40 @@ enum EndReason {
 }
 
 impl LogEvent {
-    pub(crate) fn log(&self, requested: &SocketAddress) {
+    pub(crate) fn log(&self, requested: &Requested) {
         let log = |level, text: std::fmt::Arguments<'_>| {
             log_at(level, format_args!("{requested}: {text}"));
         };
         if self.lookup {
             log(Level::Trace, format_args!("looking up the name"));
         }
-        if let Some(address) = self.attempt {
-            log(Level::Trace, format_args!("dialling {address}"));
+        match self.attempt {
+            Some(Some(address)) => log(Level::Trace, format_args!("dialling {address}")),
+            Some(None) => log(Level::Trace, format_args!("dialling")),
+            None => {}
         }
         match &self.opened {
-            Some(OpenedEvent { remote: Some(remote), tls: Some(tls) }) => {
+            Some(OpenedEvent { remote: Some(remote), tls: Some(tls), .. }) => {
                 log(Level::Debug, format_args!("open to {remote}, using {tls}"));
             }
-            Some(OpenedEvent { remote: Some(remote), tls: None }) => {
+            Some(OpenedEvent { remote: Some(remote), tls: None, .. }) => {
                 log(Level::Debug, format_args!("open to {remote}"));
             }
-            Some(OpenedEvent { remote: None, .. }) | None => {}
+            Some(OpenedEvent { remote: None, proxy: Some(proxy), tls: Some(tls) }) => {
+                log(Level::Debug, format_args!("open through the proxy {proxy}, using {tls}"));
+            }
+            Some(OpenedEvent { remote: None, proxy: Some(proxy), tls: None }) => {
+                log(Level::Debug, format_args!("open through the proxy {proxy}"));
+            }
+            Some(OpenedEvent { remote: None, proxy: None, tls: Some(tls) })
+                if requested.is_unix() =>
+            {
+                log(Level::Debug, format_args!("open, using {tls}"));
+            }
+            Some(OpenedEvent { remote: None, proxy: None, tls: None }) if requested.is_unix() => {
+                log(Level::Debug, format_args!("open"));
+            }
+            Some(OpenedEvent { remote: None, proxy: None, .. }) | None => {}
         }
         if self.fin_sent {
             log(Level::Trace, format_args!("sent FIN"));
@@ -85,6 +103,7 @@ impl ConnectionState {
         let opened = self.machine.opened();
         let opened_event = (actions.wake.opened && opened == Some(Ok(()))).then(|| OpenedEvent {
             remote: self.info.as_ref().and_then(|info| info.endpoints().remote),
+            proxy: self.info.as_ref().and_then(|info| info.proxy()),
             tls: self.machine.negotiated().map(|negotiated| negotiated.tls.version()),
         });
         let ended = match (actions.wake.closed, opened, self.machine.outcome()) {

@@ -1,10 +1,12 @@
 //! The lookup of a socket's name, as a job for the resolver pools.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Connection, ConnectionState, LookupProgress};
+use crate::address::SocketAddress;
 use crate::driver::connect::resolver_pool::{
     LookupAnswer, LookupJob, LookupKind, ResolverChoice, ResolverPool,
 };
@@ -32,7 +34,9 @@ impl ConnectionState {
         if let Some(addresses) = establishing.addresses.take() {
             return Some(LookupRequest::Given(addresses));
         }
-        let kind = if establishing.lookup == LookupProgress::QueuedNested {
+        // There may have been a lookup before, for the target behind a proxy.
+        establishing.lookup = LookupProgress::Queued;
+        let kind = if establishing.is_nested {
             LookupKind::Nested
         } else if establishing.resolver.is_some() {
             LookupKind::Custom
@@ -103,8 +107,14 @@ impl LookupJob for Connection {
         self.state_after_call().machine.phase() == Phase::Connecting
     }
 
-    fn name(&self) -> (&str, u16) {
-        (self.requested().hostname(), self.requested().port())
+    fn name(&self) -> Cow<'_, SocketAddress> {
+        let state = self.state_after_call();
+        let proxy =
+            state.establishing.as_ref().and_then(|establishing| establishing.proxy.as_ref());
+        match proxy {
+            Some(proxy) if !state.machine.resolves_target() => Cow::Owned(proxy.address().clone()),
+            Some(_) | None => Cow::Borrowed(self.requested().as_socket_address()),
+        }
     }
 
     fn start(&self) -> Option<ResolverChoice> {
@@ -112,9 +122,15 @@ impl LookupJob for Connection {
         if state.machine.phase() != Phase::Connecting {
             return None;
         }
+        // The name of a proxy may have to be looked up after that of the target.
+        let is_last = !state.machine.resolves_target();
         let establishing = state.establishing_mut()?;
         establishing.lookup = LookupProgress::Started;
-        Some(match establishing.resolver.take() {
+        let resolver = match is_last {
+            true => establishing.resolver.take(),
+            false => establishing.resolver.clone(),
+        };
+        Some(match resolver {
             Some(resolver) => ResolverChoice::Custom(resolver),
             None => ResolverChoice::System,
         })
@@ -126,10 +142,8 @@ impl LookupJob for Connection {
 
     fn complete(self: Arc<Self>, answer: LookupAnswer) {
         if self.fail_on_panic(|| self.handle_resolved(answer)) {
-            let hostname = self.requested().hostname();
-            log_debug(format_args!(
-                "the lookup of {hostname} finished after its socket had closed"
-            ));
+            let hostname = self.requested().as_socket_address().hostname();
+            log_debug(format_args!("a lookup for {hostname} finished after its socket had closed"));
         }
     }
 }

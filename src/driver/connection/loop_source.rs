@@ -15,7 +15,7 @@ use crate::driver::sys::listen::Registrable;
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};
 use crate::error::Fault;
-use crate::machine::{AttemptId, Background, Input};
+use crate::machine::{AttemptId, Input};
 
 impl Connection {
     pub(crate) fn loop_source(self: &Arc<Self>) -> Arc<dyn LoopSource> {
@@ -59,7 +59,7 @@ impl LoopSource for Connection {
         state.token.take();
         if state.reports_readiness
             || state.want_writable
-            || state.machine.background() == Background::Ingest
+            || state.machine.background().drives_opening()
         {
             // A thread that waits for the event loop would wait forever.
             drop(self.handle_input(state, Input::WireFailed(fault)));

@@ -10,6 +10,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod buffers;
+pub(crate) mod busy_poll;
 pub(crate) mod call_timer;
 pub(crate) mod callbacks;
 mod commit;
@@ -17,19 +18,23 @@ pub(crate) mod connected_info;
 pub(crate) mod direction;
 pub(crate) mod eof;
 pub(crate) mod establishing;
+pub(crate) mod extras;
 pub(crate) mod fairness;
 pub(crate) mod fork;
 pub(crate) mod handle_count;
 pub(crate) mod log_event;
+mod look;
 pub(crate) mod lookup;
 pub(crate) mod loop_source;
 pub(crate) mod monitor;
 pub(crate) mod poison;
+mod preamble;
 pub(crate) mod predictor;
 pub(crate) mod state;
 pub(crate) mod timer;
 pub(crate) mod transfer;
 pub(crate) mod turn;
+pub(crate) mod watched;
 pub(crate) mod wire_refs;
 
 use std::fmt;
@@ -37,8 +42,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use self::call_timer::WaitLimit;
 use self::handle_count::HandleCount;
-use crate::address::SocketAddress;
 use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::source::LoopSource;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
@@ -49,10 +54,12 @@ use crate::error::Error;
 use crate::info::{Phase, Stats};
 use crate::machine::{Config, Input, Machine, UpgradeError};
 use crate::options::{SecureTransport, TlsSide};
+use crate::unix::Requested;
 
 pub(crate) use self::direction::Direction;
 pub(crate) use self::establishing::{Establishing, LookupProgress};
-pub(crate) use self::state::{CallLimit, ConnectionState, Monitor, StateGuard, WorkerTask};
+pub(crate) use self::extras::CallLimit;
+pub(crate) use self::state::{ConnectionState, Monitor, StateGuard, WorkerTask};
 pub(crate) use self::turn::Turn;
 
 /// The sockets of one connector.
@@ -61,13 +68,13 @@ pub(crate) type SocketRegistry = Registry<Connection>;
 /// The part of a socket that its handles share.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// The state. Held only briefly, and never during a system call.
+    /// The state. Held only briefly, and never during a system call but epoll_ctl(2).
     pub(crate) state: RankedMutex<ConnectionState, { rank::STATE }>,
     /// Condition variable for `state`: notified on any change that a waiter may be interested in.
     pub(crate) changed: RankedCondvar,
     /// Number of the user's handles. The socket closes when the last one is dropped.
     handles: HandleCount,
-    requested: SocketAddress,
+    requested: Requested,
     /// The registry that this socket's slot belongs to.
     registry: Arc<SocketRegistry>,
     /// Settings of the upgrade; `Some` if the mode is [`SecureTransport::StartTls`].
@@ -87,7 +94,7 @@ impl Connection {
     /// Creates a socket with one handle.
     pub(crate) fn new(
         state: ConnectionState,
-        requested: SocketAddress,
+        requested: Requested,
         registry: &Arc<SocketRegistry>,
         upgrade: Option<Box<UpgradeConfig>>,
     ) -> Self {
@@ -137,7 +144,7 @@ impl Connection {
         &self.registry
     }
 
-    pub(crate) fn requested(&self) -> &SocketAddress {
+    pub(crate) fn requested(&self) -> &Requested {
         &self.requested
     }
 
@@ -161,6 +168,8 @@ impl Connection {
         if self.is_forked() {
             return self.close_fd_only();
         }
+        // No poller reports the end of it.
+        self.unwatch();
         let state = self.state();
         drop(self.handle_input(state, Input::Close));
     }
@@ -244,8 +253,8 @@ pub(crate) trait Acceptance: fmt::Debug + Send + Sync {
     fn loop_source(self: Arc<Self>) -> Arc<dyn LoopSource>;
     /// An accepted socket has opened, or has failed to.
     fn on_opened(self: Arc<Self>, connection: &Connection);
-    /// Stops listening, and resets the connections that no thread has accepted.
-    fn abort(self: Arc<Self>);
+    /// Stops listening, and waits until the connections that no thread has accepted are reset.
+    fn abort(self: Arc<Self>, until: WaitLimit);
 }
 
 impl Member for Connection {
@@ -268,7 +277,8 @@ impl Drop for Connection {
         }
         if event_loop::is_loop_thread() {
             let foreign = state.error.as_ref().is_some_and(Error::may_be_foreign)
-                || state.machine.holds_foreign_code();
+                || state.machine.holds_foreign_code()
+                || state.establishing.as_ref().is_some_and(|it| it.holds_foreign_proxy());
             let upgrade = self.upgrade.take_if(|upgrade| upgrade.tls.runs_foreign_code());
             if foreign {
                 drop_off_loop(std::mem::replace(state, ConnectionState::new(Machine::inert())));

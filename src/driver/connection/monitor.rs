@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Turn;
 use super::buffers;
 use super::eof::Observer;
 use super::{Connection, ConnectionState, Monitor};
@@ -19,11 +18,11 @@ use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::io_bufs::RecvBufs;
 use crate::driver::sys::sync::mio::Interest;
-use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::{
     DrainResult, ERRORS_ONLY, EofKind, REGISTRATION_IS_PERMANENT, Wire,
 };
-use crate::machine::{Background, Input, ReadStep, RecvEvent};
+use crate::machine::{Background, Input, RecvEvent};
+use crate::poll::Ready;
 
 /// Maximum number of bytes that one call drops for one socket.
 const DISCARD_BUDGET: usize = 64 * 1024;
@@ -58,7 +57,7 @@ impl Connection {
             return false;
         }
         let source = Arc::downgrade(self);
-        let (idle_slot, scan_idle) = loop_handle.idle_list().add(source, state.reads_done);
+        let (idle_slot, scan_idle) = loop_handle.idle_list().add(source, state.reads_done.into());
         state.monitor = Monitor::Queued(idle_slot);
         scan_idle
     }
@@ -67,7 +66,8 @@ impl Connection {
     /// on releasing the turn. Any transition may create that need: the end of a handshake does, on whichever thread
     /// it happens. Returns whether the caller has to post `Command::ScanIdle`.
     pub(crate) fn queue_if_unmonitored(self: &Arc<Self>, state: &mut ConnectionState) -> bool {
-        if state.monitor != Monitor::Off || state.recv.turn_held || !state.needs_monitor() {
+        let is_handled = state.recv.turn.is_held() || state.is_watched();
+        if state.monitor != Monitor::Off || is_handled || !state.needs_monitor() {
             return false;
         }
         match LoopHandle::get() {
@@ -87,14 +87,14 @@ impl Connection {
             return false;
         }
         state.monitor = Monitor::Off;
-        let handshaking = state.machine.background() == Background::Ingest;
+        let handshaking = state.machine.background().drives_opening();
         let wanted = state.needs_monitor();
-        if wanted && state.reads_done != reads_done {
+        if wanted && u32::from(state.reads_done) != reads_done && !state.awaits_data() {
             self.queue_for_monitoring(&mut state, loop_handle);
             return false;
         }
         // A reader queues the socket on releasing the turn.
-        let register = handshaking || wanted && !state.recv.turn_held;
+        let register = handshaking || wanted && !state.recv.turn.is_held();
         if register {
             state.monitor = Monitor::Full;
         }
@@ -136,6 +136,9 @@ impl Connection {
                 state = self.state();
             }
         }
+        if writable && state.awaits_room() {
+            state = self.look(state, Ready::WRITABLE);
+        }
         let kept = if state.reports_readiness { NextStep::Keep } else { NextStep::UpdateInterest };
         match state.machine.background() {
             Background::Nothing => return kept,
@@ -143,7 +146,7 @@ impl Connection {
                 drop(state);
                 return self.discard();
             }
-            Background::Ingest => {
+            Background::Ingest | Background::Preamble => {
                 drop(state);
                 return self.ingest_in_background(until);
             }
@@ -151,7 +154,12 @@ impl Connection {
                 drop(state);
                 return if failed { self.probe_error() } else { NextStep::Keep };
             }
-            Background::WatchEof if state.recv.turn_held => {
+            Background::WatchEof if state.recv.turn.is_held() && state.awaits_data() => {
+                // The end of the turn makes the event loop look again.
+                state.note_missed();
+                return NextStep::Keep;
+            }
+            Background::WatchEof if state.recv.turn.is_held() => {
                 // The reader queues the socket on releasing the turn.
                 state.stop_monitor();
                 return kept;
@@ -176,44 +184,10 @@ impl Connection {
                 next_step
             };
         }
-        let ReadStep::Recv(permit) = state.machine.read() else { return kept };
-        let Some(wire) = state.wire.cloned() else { return kept };
-        let mut turn = Turn::take(self, state, Side::Read);
-        turn.unlock();
-        let peeked = wire.peek(&mut [0]);
-        let unread = matches!(peeked, Ok(bytes) if bytes > 0);
-        let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
-        let failure = match peeked {
-            Ok(0) => None,
-            Ok(_) | Err(_) if failed => wire.take_error(),
-            Ok(_) | Err(_) => None,
-        };
-        turn.lock();
-        let (what, next_step) = match (peeked, failure) {
-            (Ok(0), _) => (turn.judge_eof(end), NextStep::Keep),
-            (Ok(_), _) if turn.reports_readiness => (RecvEvent::Cancelled, NextStep::Keep),
-            (Ok(_), _) => {
-                turn.monitor = Monitor::ErrorsOnly;
-                (RecvEvent::Cancelled, NextStep::ErrorsOnly)
-            }
-            (Err(error), failure) => match (classify(&error), failure) {
-                (Failure::Connection(fault), _) => (RecvEvent::Failed(fault), NextStep::Keep),
-                (_, Some(fault)) => (RecvEvent::Failed(fault), NextStep::Keep),
-                (Failure::WouldBlock, None) => (RecvEvent::Cancelled, NextStep::Keep),
-                // The call saw nothing, and no other event will follow.
-                (Failure::Interrupted, None) => (RecvEvent::Cancelled, NextStep::RunAgain),
-                (Failure::Call(_), None) => (RecvEvent::Cancelled, NextStep::RunLater),
-            },
-        };
-        let mut state = turn.release_unused();
-        let actions = state.machine.handle_recv_event(permit, what, clock::now());
-        state = self.apply(state, actions);
-        if let (true, Some(fault)) = (unread, failure) {
-            state = self.handle_input(state, Input::WireFailed(fault));
+        match state.wire.cloned() {
+            Some(wire) if state.machine.can_recv() => self.look_on_loop(state, &wire, failed),
+            Some(_) | None => kept,
         }
-        // A caller may have started to wait for the turn.
-        self.notify_waiters(&state);
-        next_step
     }
 
     fn probe_error(self: &Arc<Self>) -> NextStep {
@@ -261,6 +235,10 @@ impl Connection {
             return NextStep::UpdateInterest;
         }
         if opening && !state.is_opening() {
+            if state.is_watched() {
+                // Data may have come with the end of the handshake.
+                return NextStep::RunAgain;
+            }
             // The handshake is complete; callers do the rest.
             return if state.reports_readiness { NextStep::Keep } else { NextStep::UpdateInterest };
         }
@@ -269,21 +247,24 @@ impl Connection {
             IngestResult::Some => return NextStep::RunAgain,
             IngestResult::Unable => return NextStep::RunLater,
         }
-        if state.machine.has_unread() && !state.reports_readiness && state.monitor == Monitor::Full
-        {
+        let is_needed = state.reports_readiness || state.awaits_data();
+        if state.machine.has_unread() && !is_needed && state.monitor == Monitor::Full {
             state.monitor = Monitor::ErrorsOnly;
             return NextStep::ErrorsOnly;
         }
         NextStep::Keep
     }
 
-    /// [Ingests](Self::ingest_until) available records on the caller's thread, without a time limit.
+    /// [Ingests](Self::ingest_until) available records on the caller's thread, with a time limit if it only looks.
     pub(crate) fn ingest_available(
         self: &Arc<Self>,
         wire: &Arc<Wire>,
         observer: Observer,
+        until: Option<Instant>,
     ) -> IngestResult {
-        self.ingest_until(wire, observer, None)
+        let result = self.ingest_until(wire, observer, until);
+        self.resume_after_ingesting(result);
+        result
     }
 
     /// Ingests available records unless a reader is at the wire. Bounded by [`MAX_INGESTS`], and with `until` also by
@@ -296,13 +277,32 @@ impl Connection {
     ) -> IngestResult {
         let mut buffers = buffers::borrow();
         let recv_buf = &mut buffers.get().recv;
-        let opening = self.state().is_opening();
+        let state = self.state();
+        let opening = state.is_opening();
+        let began_in_preamble = state.machine.background() == Background::Preamble;
+        let began_foreign = state.machine.runs_foreign_code();
+        drop(state);
         for _ in 0..MAX_INGESTS {
             self.yield_to_waiters();
             let mut state = self.state();
+            if !state.wire.is(wire) {
+                // The connection has ended, or a proxy was dialled again and these bytes are none of the new wire.
+                return IngestResult::All;
+            }
             if opening && !state.is_opening() {
                 // Callers do the rest.
                 return IngestResult::All;
+            }
+            if state.machine.background() == Background::Preamble {
+                drop(state);
+                match self.advance_preamble(wire, recv_buf, observer) {
+                    None => continue,
+                    Some(result) => return result,
+                }
+            }
+            if began_in_preamble || (!began_foreign && state.machine.runs_foreign_code()) {
+                // A handshake may run the program's code elsewhere.
+                return IngestResult::Some;
             }
             if let Some(loan) = state.machine.lend_to_begin() {
                 drop(state);
@@ -310,6 +310,10 @@ impl Connection {
                 continue;
             }
             let Some(permit) = state.machine.begin_background_recv() else {
+                if observer == Observer::Reader && state.machine.recv_in_flight() {
+                    // The other thread may have found nothing before the event.
+                    state.note_missed();
+                }
                 return IngestResult::All;
             };
             drop(state);
@@ -347,6 +351,7 @@ impl Connection {
                 }
             };
             state = self.apply(state, actions);
+            state = self.report(state, Ready::NOTHING);
             // A reader may have started to wait.
             self.notify_waiters(&state);
             if let Some(over) = over {
@@ -373,8 +378,8 @@ impl ConnectionState {
     fn stop_reporting_readiness(&mut self) -> bool {
         let over = self.reports_readiness
             && !REGISTRATION_IS_PERMANENT
-            && !self.recv.turn_held
-            && !self.send.turn_held;
+            && !self.recv.turn.is_held()
+            && !self.send.turn.is_held();
         self.reports_readiness &= !over;
         over
     }
@@ -385,7 +390,9 @@ impl ConnectionState {
             return Some(Interest::READABLE | Interest::WRITABLE);
         }
         let reading = match (self.machine.background(), self.monitor) {
-            (Background::Discard | Background::Ingest, _) => Some(Interest::READABLE),
+            (Background::Discard | Background::Ingest | Background::Preamble, _) => {
+                Some(Interest::READABLE)
+            }
             (Background::Nothing, _) => None,
             (Background::WatchEof | Background::WatchErrors, Monitor::Full) => {
                 Some(Interest::READABLE)
@@ -397,7 +404,7 @@ impl ConnectionState {
                 None
             }
         };
-        match (reading, self.want_writable) {
+        match (reading, self.want_writable || self.awaits_room()) {
             (Some(reading), true) => Some(reading | Interest::WRITABLE),
             (None, true) => Some(Interest::WRITABLE),
             (reading, false) => reading,

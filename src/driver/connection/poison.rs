@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::direction::TurnState;
 use super::transfer::{NewOwner, TakenWire};
 use super::{Connection, ConnectionState, Establishing, SocketRegistry, StateGuard, start_next};
 use crate::driver::event_loop::handle::drop_off_loop;
@@ -17,6 +18,7 @@ use crate::driver::sys;
 use crate::driver::sys::wake::WakeHandle;
 use crate::error::{Error, Fault};
 use crate::panic::catch_panic;
+use crate::poll::Ready;
 
 impl Connection {
     /// Runs a call or work of the event loop. If it panics, the socket fails.
@@ -57,7 +59,9 @@ impl Connection {
         self.state.clear_poison();
         let parts = state.fail_all(self.registry());
         self.changed.notify_all();
+        let notify = state.report(Ready::NOTHING);
         drop(state);
+        notify.notify();
         parts.release(self);
         self.state()
     }
@@ -104,10 +108,10 @@ impl ConnectionState {
     fn fail_all(&mut self, registry: &SocketRegistry) -> FailedParts {
         let state = self.machine.poison();
         let error = self.error.replace(Error::from_fault(Fault::Internal));
-        let wake = [self.recv.parker_to_wake(), self.send.parker_to_wake()];
+        let wake = [self.reader_to_wake(), self.send.parker_to_wake()];
         // The holder of a turn may have panicked. If it did not, its next call fails.
-        self.recv.turn_held = false;
-        self.send.turn_held = false;
+        self.recv.turn = TurnState::Free;
+        self.send.turn = TurnState::Free;
         self.upgrading = false;
         let next_queued = self.free_slot(registry);
         FailedParts {
@@ -134,7 +138,7 @@ impl FailedParts {
         }
         if let Some(wire) = connection.transfer(self.taken, NewOwner::Caller) {
             // The sent data may be incomplete, and FIN would mean to the peer that it is complete.
-            wire.reset();
+            wire.reset_and_close();
         }
         start_next(self.next_queued);
         // The listener waits for the socket to open or to fail.
@@ -154,6 +158,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::address::SocketAddress;
     use crate::driver::{ConnectContext, LookupQuota, Origin, RecvBufs, SendBufs, SocketLimit};
     use crate::error::{ErrorKind, Result};
     use crate::info::{Health, Phase};
@@ -181,10 +186,11 @@ mod tests {
                 registry: &registry,
                 lookup_quota: &Arc::new(LookupQuota::new(1)),
                 scope: None,
+                proxy: None,
             };
             let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
-            let address = (host, port).try_into().expect("the address is valid");
-            let connection = Connection::connect(address, options, Origin::Dial, context)
+            let address = SocketAddress::try_from((host, port)).expect("the address is valid");
+            let connection = Connection::connect(address.into(), options, Origin::Dial, context)
                 .expect("the socket is created");
             TestSocket { connection, registry, listener }
         }
@@ -390,7 +396,7 @@ mod tests {
         let (test, peer) = TestSocket::open();
         let connection = &test.connection;
         assert_panics::<()>(connection, || {
-            connection.state().send.turn_held = true;
+            connection.state().send.turn = TurnState::Held;
             resume_unwind(Box::new("a panic for a test"));
         });
         test.assert_failed();

@@ -52,6 +52,21 @@ impl BlockPredictor {
         }
     }
 
+    /// Records that a call that never waits would have blocked.
+    pub(crate) fn on_refused(&mut self) {
+        self.emptied = true;
+    }
+
+    /// Returns whether the last call probably left something for the next one.
+    pub(crate) fn has_left_some(&self) -> bool {
+        !self.emptied
+    }
+
+    /// Returns whether the last call found the wire unable to take more.
+    pub(crate) fn was_blocked(&self) -> bool {
+        self.emptied || self.skip_tries > 0
+    }
+
     /// Predicts whether the wait for data will be short.
     pub(crate) fn prefers_blocking_recv(&self) -> bool {
         self.short_waits >= BLOCKING_AFTER

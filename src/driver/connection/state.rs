@@ -1,8 +1,9 @@
 //! `ConnectionState`: the part of a connection that its lock guards.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use super::connected_info::ConnectedInfo;
+use super::extras::{CallLimit, Extras};
 use super::wire_refs::WireRefs;
 use super::{Direction, Establishing, LookupProgress};
 use crate::driver::event_loop;
@@ -10,9 +11,10 @@ use crate::driver::event_loop::source::IdleSlot;
 use crate::driver::registry::{SlotId, SocketTotals};
 use crate::driver::sys::lock_order::{RankedGuard, rank};
 use crate::driver::sys::sync::mio::Token;
-use crate::driver::sys::wake::Side;
+use crate::driver::sys::wake::{Side, WakeHandle};
 use crate::error::{Error, Fault, Step};
 use crate::machine::{Background, Machine};
+
 pub(crate) type StateGuard<'a> = RankedGuard<'a, ConnectionState, { rank::STATE }>;
 
 #[derive(Debug)]
@@ -24,8 +26,8 @@ pub(crate) struct ConnectionState {
     pub(crate) recv: Direction,
     pub(crate) send: Direction,
     pub(crate) info: Option<ConnectedInfo>,
-    /// Limits on reads and on writes; `None` until the user sets one.
-    call_limits: Option<Box<[CallLimit; 2]>>,
+    /// The user's limits on calls, and the watches of pollers.
+    pub(crate) extras: Extras,
     pub(crate) establishing: Option<Box<Establishing>>,
     /// Number of threads that wait for `changed`.
     pub(crate) waiters: u32,
@@ -33,8 +35,9 @@ pub(crate) struct ConnectionState {
     /// machine, which the machine gives out only once.
     pub(crate) executors: u16,
     pub(crate) monitor: Monitor,
-    /// Number of reading turns that have ended.
-    pub(crate) reads_done: u32,
+    /// Number of reading turns that have ended. It may wrap around: it is compared within 100 ms, and a false match does no
+    /// harm.
+    pub(crate) reads_done: u16,
     /// Token of the event loop's registration of the wire.
     pub(crate) token: LoopToken,
     /// Whether the event loop reports readiness to both directions, for threads that wait on the condition variable.
@@ -43,6 +46,8 @@ pub(crate) struct ConnectionState {
     pub(crate) want_writable: bool,
     /// Whether the socket used TLS from its start.
     pub(crate) is_tls: bool,
+    /// Whether a look at the wire was skipped, because another thread was there.
+    pub(crate) missed: bool,
     /// Whether the event loop is reading the wire's pending error, or a thread for callbacks is about to.
     pub(crate) error_probe: bool,
     /// The socket's work on a worker thread.
@@ -53,13 +58,6 @@ pub(crate) struct ConnectionState {
     pub(crate) writers_waiting: u32,
     /// The slot in the registry, until the outcome is known.
     pub(crate) slot: Option<SlotId>,
-}
-
-/// The user's limits on the calls of one direction; the earlier one applies.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct CallLimit {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) deadline: Option<Instant>,
 }
 
 /// The token of the event loop's registration, if there is one.
@@ -114,7 +112,7 @@ impl ConnectionState {
             recv: Direction::default(),
             send: Direction::default(),
             info: None,
-            call_limits: None,
+            extras: Extras::default(),
             establishing: None,
             waiters: 0,
             executors: 0,
@@ -124,6 +122,7 @@ impl ConnectionState {
             reports_readiness: false,
             want_writable: false,
             is_tls: false,
+            missed: false,
             error_probe: false,
             worker_task: WorkerTask::None,
             upgrading: false,
@@ -142,19 +141,25 @@ impl ConnectionState {
     /// Checks whether the user never set a limit on calls.
     #[inline]
     pub(crate) fn has_no_limits(&self) -> bool {
-        self.call_limits.is_none()
+        self.extras.has_no_limits()
     }
 
     /// Returns the user's limit on the calls of one direction.
     #[inline(never)]
     pub(crate) fn call_limit(&self, side: Side) -> CallLimit {
-        self.call_limits
-            .as_ref()
-            .map_or_else(CallLimit::default, |call_limits| call_limits[side as usize])
+        self.extras.limits().map_or_else(CallLimit::default, |limits| limits[side as usize])
     }
 
-    pub(crate) fn call_limit_mut(&mut self, side: Side) -> &mut CallLimit {
-        &mut self.call_limits.get_or_insert_default()[side as usize]
+    pub(crate) fn change_call_limit(&mut self, side: Side, change: impl FnOnce(&mut CallLimit)) {
+        self.extras.change_limit(side, change);
+    }
+
+    /// Returns the thread that waits at the wire for data, to be woken. Ends its spin if it does not sleep yet.
+    pub(crate) fn reader_to_wake(&self) -> Option<Arc<WakeHandle>> {
+        if self.extras.busy_poll().is_on() {
+            self.wire.end_spin();
+        }
+        self.recv.parker_to_wake()
     }
 
     /// Returns the error for a fault; all waiters get the same one.
@@ -163,6 +168,12 @@ impl ConnectionState {
             Some(error) if error.kind() == fault.kind() => error.clone(),
             Some(_) | None => Error::from_fault(fault),
         }
+    }
+
+    /// Returns the result of [`closed`](crate::Socket::closed), once it has settled. The program may exit as soon as it
+    /// learns of a clean end, so FIN is sent first.
+    pub(crate) fn closed_result(&self) -> Option<Result<(), Fault>> {
+        self.machine.outcome().filter(|outcome| outcome.is_err() || self.executors == 0)
     }
 
     pub(crate) fn totals(&self) -> SocketTotals {
@@ -188,21 +199,15 @@ impl ConnectionState {
     pub(crate) fn needs_monitor(&self) -> bool {
         match self.machine.background() {
             Background::WatchEof | Background::WatchErrors => true,
-            Background::Nothing | Background::Discard | Background::Ingest => false,
+            Background::Nothing
+            | Background::Discard
+            | Background::Ingest
+            | Background::Preamble => false,
         }
     }
 
     /// Checks whether the connection is still being established, including the handshake.
     pub(crate) fn is_opening(&self) -> bool {
         self.machine.opened().is_none()
-    }
-
-    /// Returns the user's limits, for the socket that takes over the connection.
-    pub(crate) fn call_limits(&self) -> Option<Box<[CallLimit; 2]>> {
-        self.call_limits.clone()
-    }
-
-    pub(crate) fn set_call_limits(&mut self, call_limits: Option<Box<[CallLimit; 2]>>) {
-        self.call_limits = call_limits;
     }
 }

@@ -7,7 +7,6 @@ use super::{Connection, ConnectionState, Monitor, StateGuard};
 use crate::driver::event_loop::source::LoopTicket;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
-use crate::machine::Background;
 
 /// Longer than the event loop takes to scan a queued socket.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
@@ -32,7 +31,7 @@ impl ConnectionState {
         }
         // If a caller drives the handshake, it usually ends before the event loop scans the socket.
         let is_queued = matches!(self.monitor, Monitor::Queued(_));
-        let is_driven = is_queued && self.machine.background() == Background::Ingest;
+        let is_driven = is_queued && self.machine.background().drives_opening();
         if is_driven && at.is_some_and(|at| at > clock::now() + HANDSHAKE_GRACE) {
             return None;
         }

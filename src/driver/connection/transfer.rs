@@ -30,6 +30,7 @@ pub(crate) enum NewOwner<'a> {
 impl ConnectionState {
     /// Takes the wire out of the state. If it passes to another owner, no thread may be at it.
     pub(crate) fn take_wire(&mut self) -> TakenWire {
+        self.deregister_from_pollers();
         TakenWire {
             wire: self.wire.take(),
             token: self.token.take(),

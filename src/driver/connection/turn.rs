@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call_timer::{CallTimer, Elapsed};
+use super::direction::TurnState;
 use super::{Connection, ConnectionState, Monitor, StateGuard};
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::wake::Side;
@@ -33,7 +34,7 @@ impl<'a> Turn<'a> {
         mut state: StateGuard<'a>,
         side: Side,
     ) -> Self {
-        state.direction(side).turn_held = true;
+        state.direction(side).turn = TurnState::Held;
         Turn::resume(connection, Some(state), side)
     }
 
@@ -145,11 +146,11 @@ impl<'a> Turn<'a> {
         connection.free_turn(self.into_state(), side);
     }
 
-    /// Frees a turn with which nothing was read or written, and keeps the lock.
+    /// Frees a turn in which nothing was read or written, and keeps the lock.
     pub(crate) fn release_unused(self) -> StateGuard<'a> {
         let (connection, side) = (self.connection, self.side);
         let mut state = self.into_state();
-        state.direction(side).turn_held = false;
+        state.direction(side).turn = TurnState::Free;
         connection.notify_waiters(&state);
         state
     }
@@ -206,14 +207,14 @@ impl Connection {
         check: impl Fn(&ConnectionState) -> Option<Error>,
     ) -> Result<StateGuard<'_>> {
         let mut state = self.state();
-        let left = if state.has_no_limits() {
+        let left = if state.has_no_limits() && !timer.has_own_end() {
             Ok(None)
         } else {
             timer.left_at_start(state.call_limit(side))
         };
         let upgrading = state.upgrading && side == Side::Write;
-        if left.is_ok() && !upgrading && !state.direction(side).turn_held {
-            state.direction(side).turn_held = true;
+        if left.is_ok() && !upgrading && !state.direction(side).turn.is_held() {
+            state.direction(side).turn = TurnState::Held;
             return Ok(state);
         }
         self.enter_turn_slow(state, side, timer, left, &check)
@@ -234,7 +235,7 @@ impl Connection {
         state.writers_waiting += waiting;
         let result = loop {
             if left.is_ok()
-                && !state.direction(side).turn_held
+                && !state.direction(side).turn.is_held()
                 && (began_before || !state.upgrading)
             {
                 break Ok(());
@@ -252,7 +253,7 @@ impl Connection {
         state.writers_waiting -= waiting;
         match result {
             Ok(()) => {
-                state.direction(side).turn_held = true;
+                state.direction(side).turn = TurnState::Held;
                 Ok(state)
             }
             Err(error) => {
@@ -268,22 +269,27 @@ impl Connection {
     /// monitoring.
     #[inline(always)]
     pub(crate) fn free_turn(self: &Arc<Self>, mut state: StateGuard<'_>, side: Side) {
-        state.direction(side).turn_held = false;
+        state.direction(side).turn = TurnState::Free;
         if !planted!(TurnReleasedSilently) {
             self.notify_waiters(&state);
         }
         if side == Side::Read {
             state.reads_done = state.reads_done.wrapping_add(1);
             let is_queued = matches!(state.monitor, Monitor::Queued(_)) || planted!(NoRelist);
-            if !is_queued && state.needs_monitor() {
+            if !is_queued && state.needs_monitor() || state.is_watched() {
                 self.requeue_monitor(state);
             }
+        } else if state.is_watched() {
+            self.end_watched_turn(state, side);
         }
     }
 
     /// Has the event loop monitor the socket later. If it did so now, all incoming data would wake it.
     #[cold]
     fn requeue_monitor(self: &Arc<Self>, mut state: StateGuard<'_>) {
+        if state.is_watched() {
+            return self.end_watched_turn(state, Side::Read);
+        }
         let Ok(loop_handle) = LoopHandle::get() else { return };
         let is_registered = matches!(state.monitor, Monitor::Full | Monitor::ErrorsOnly);
         let scan_idle = self.queue_for_monitoring(&mut state, loop_handle);
@@ -317,8 +323,16 @@ impl ConnectionState {
     pub(crate) fn may_block_in_recv(&self, timer: &mut CallTimer) -> bool {
         self.recv.predictor.prefers_blocking_recv()
             && !self.reports_readiness
-            && (self.has_no_limits() || timer.exceeds_tick(self.call_limit(Side::Read)))
+            && (self.has_no_limits() && !timer.has_own_end()
+                || timer.exceeds_tick(self.call_limit(Side::Read)))
             && !event_loop::is_loop_thread()
+            && self.extras.busy_poll().spin_limit().is_none()
+    }
+
+    /// Returns whether a thread is reading, or has read since `reads_done` reading turns had ended. What a look at the wire
+    /// found in that time may be gone.
+    pub(crate) fn was_read_since(&self, reads_done: u16) -> bool {
+        self.recv.turn.is_held() || self.reads_done != reads_done
     }
 
     /// Returns the fault that an established connection failed with.

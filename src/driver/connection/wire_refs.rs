@@ -32,6 +32,13 @@ impl WireRefs {
         self.owner.clone()
     }
 
+    /// Ends the spin of a thread that receives.
+    pub(crate) fn end_spin(&self) {
+        if let Some(wire) = &self.owner {
+            wire.end_spin();
+        }
+    }
+
     /// Takes the wire out. A reference in use elsewhere then becomes the last one.
     pub(crate) fn take(&mut self) -> Option<Arc<Wire>> {
         self.cached = [None, None];
@@ -52,11 +59,17 @@ impl WireRefs {
         self.cached[side as usize] = self.owner.clone();
     }
 
-    /// Takes a borrowed reference back. If the connection was released in between, gives it back to the caller, who
+    /// Returns whether this is the connection's wire. A proxy that is dialled again has another one.
+    #[inline]
+    pub(crate) fn is(&self, wire: &Arc<Wire>) -> bool {
+        self.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, wire))
+    }
+
+    /// Takes a borrowed reference back. If the wire was released in between, gives it back to the caller, who
     /// [drops](drop_wire) it without the lock.
     #[inline]
     pub(crate) fn checkin(&mut self, side: Side, wire: Arc<Wire>) -> Option<Arc<Wire>> {
-        if self.owner.is_none() {
+        if !self.is(&wire) {
             return Some(wire);
         }
         if let Some(another) = self.cached[side as usize].replace(wire) {

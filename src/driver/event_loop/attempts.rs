@@ -27,7 +27,8 @@ pub(super) struct PendingAttempt {
     source: Arc<dyn LoopSource>,
     ticket: LoopTicket,
     id: AttemptId,
-    address: SocketAddr,
+    /// `None` for a Unix-domain address.
+    address: Option<SocketAddr>,
     wire: Arc<Wire>,
 }
 
@@ -76,7 +77,7 @@ impl EventLoop {
         &mut self,
         source: Arc<dyn LoopSource>,
         id: AttemptId,
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         mut wire: Arc<Wire>,
     ) {
         let Some(ticket) = source.accept_attempt(id) else {

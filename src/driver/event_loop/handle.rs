@@ -77,7 +77,7 @@ pub(crate) enum Command {
     WatchConnect {
         source: Arc<dyn LoopSource>,
         id: AttemptId,
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         wire: Arc<Wire>,
     },
     /// Cancel one attempt.

@@ -1,6 +1,5 @@
 //! Accepts connections on the caller's thread, and waits for them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +10,14 @@ use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::{CallLimit, Connection, start_next};
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::registry::ScopeId;
-use crate::driver::sys::sync::mio::net::TcpStream;
+use crate::driver::sys::listen::Accepted;
 use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
 use crate::driver::sys::{self, clock};
 use crate::error::{Error, ErrorKind, Fault, Result, TimerKind};
 use crate::machine::AcceptorInput;
 use crate::options::SecureTransport;
+use crate::poll::Ready;
 
 /// The number of clients of either kind, gone or refused, after which a call checks its limit.
 const MAX_TRIES: u32 = 64;
@@ -90,7 +90,8 @@ impl ListenerInner {
     /// returns open sockets on every system. A failure is one of the socket.
     fn await_registration(&self, connection: &Arc<Connection>) {
         let is_plaintext = self.settings.accepted.socket.secure_transport != SecureTransport::On;
-        if REGISTRATION_IS_PERMANENT && is_plaintext {
+        let opens_at_once = is_plaintext && self.settings.header_nets.is_empty();
+        if REGISTRATION_IS_PERMANENT && opens_at_once {
             let _ = connection.opened(None);
         }
     }
@@ -124,11 +125,11 @@ impl ListenerInner {
             }
             state.turn_held = true;
             let turn = AcceptTurn(self);
-            let Some((stream, remote, slot)) = self.accept_with_turn(turn, state, call)? else {
+            let Some((accepted, slot)) = self.accept_with_turn(turn, state, call)? else {
                 state = self.state();
                 continue;
             };
-            if let Some(connection) = self.admit(stream, remote, slot, call.scope) {
+            if let Some(connection) = self.admit(accepted, slot, call.scope) {
                 return Ok(connection);
             }
             state = self.state();
@@ -147,7 +148,9 @@ impl ListenerInner {
         state.accepters -= 1;
         // This thread may have been the one that was woken.
         self.turn_free.notify_one();
-        let idle = state.accepters == 0 && !planted!(ListenerKeepsSlot);
+        // A poller that waits for a client needs the slot.
+        let is_awaited = state.watches.as_ref().is_some_and(|it| it.awaited().has(Ready::READABLE));
+        let idle = state.accepters == 0 && !is_awaited && !planted!(ListenerKeepsSlot);
         let slot = if idle { self.leave_slot_queue(&mut state) } else { None };
         drop(state);
         start_next(slot.and_then(|slot| self.registry.cancel(slot)));
@@ -174,7 +177,7 @@ impl ListenerInner {
         turn: AcceptTurn<'a>,
         mut state: StateGuard<'a>,
         call: &mut AcceptCall,
-    ) -> Result<Option<(TcpStream, SocketAddr, HeldSlot<'a>)>> {
+    ) -> Result<Option<(Accepted, HeldSlot<'a>)>> {
         // The event loop reports only changes, so a call that would block has to come first.
         let mut poll_first = !state.reports_readiness && state.predictor.predicts_block();
         let mut waited = false;
@@ -187,8 +190,10 @@ impl ListenerInner {
                 state = self.wait_until_able(state, call)?;
                 continue;
             }
-            // Every call tries once, also one that may not wait.
-            if poll_first && (tries > 0 || call.left(state.deadline).is_ok()) {
+            // Every call tries once, also one that may not wait. The system does not report a client that a poller has
+            // taken.
+            let poll_first_now = poll_first && state.next_clients.is_empty();
+            if poll_first_now && (tries > 0 || call.left(state.deadline).is_ok()) {
                 (state, waited) = self.wait_for_connection(state, call)?;
                 poll_first = false;
                 continue;
@@ -198,14 +203,14 @@ impl ListenerInner {
             let (back, result) = self.try_accept(state);
             state = back;
             match result {
-                AcceptResult::Connection(Taken { stream, remote, slot, socket_use }) => {
+                AcceptResult::Connection(Taken { accepted, slot, socket_use }) => {
                     // This thread returns it, so no other one has to wait for it.
                     socket_use.end(&mut state);
                     state.predictor.on_progress(false, waited);
                     state.accepters -= 1;
                     call.is_counted = false;
                     turn.release(state);
-                    return Ok(Some((stream, remote, slot)));
+                    return Ok(Some((accepted, slot)));
                 }
                 AcceptResult::WouldBlock => {
                     if !waited {
@@ -292,6 +297,7 @@ impl AcceptTurn<'_> {
         if state.accepters > 0 && !planted!(AcceptTurnLost) {
             self.0.turn_free.notify_one();
         }
+        state.touch_watches(Ready::READABLE);
         drop(state);
         std::mem::forget(self);
     }
@@ -308,6 +314,7 @@ impl Drop for AcceptTurn<'_> {
         if state.accepters > 1 {
             self.0.turn_free.notify_one();
         }
+        state.touch_watches(Ready::READABLE);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The end of a listener, and the effects of its acceptor's actions.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,16 @@ use super::take::{AcceptResult, discard};
 use super::uses::{HeldSlot, SocketUse};
 use super::{ListenerInner, StateGuard};
 use crate::driver::connection::Connection;
+use crate::driver::connection::call_timer::WaitLimit;
 use crate::driver::event_loop::source::LoopTicket;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
-use crate::driver::ops::lifecycle::WaitLimit;
+use crate::driver::sys::listen::{Accepted, ListenAddress};
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::{self, clock};
-use crate::egress::forget_listener;
+use crate::egress::{forget_listener, forget_unix_listener};
 use crate::error::{Error, Fault, Result, TimerKind};
 use crate::machine::{AcceptorActions, AcceptorInput};
+use crate::poll::Ready;
 
 /// What the end of a listener releases, without the lock.
 struct Closing<'a> {
@@ -22,6 +25,8 @@ struct Closing<'a> {
     token: Option<Token>,
     ticket: Option<LoopTicket>,
     reservation: HeldSlot<'a>,
+    /// Clients that no thread has accepted.
+    next_clients: VecDeque<Accepted>,
 }
 
 /// A guard that is dropped only if a panic unwinds through the draining of a listener, which no other thread continues.
@@ -81,6 +86,8 @@ impl ListenerInner {
             self.close_socket(closing);
         }
         if let Some(shrinks) = shrinks {
+            // A close may take long, and a successor need not wait for it.
+            shrinks.socket().remove_path();
             shrinks.socket().shrink_backlog();
             let mut state = self.state();
             state.is_shrunk = true;
@@ -99,14 +106,26 @@ impl ListenerInner {
         let socket_use = self.take_socket(state)?;
         let reservation = HeldSlot::new(&self.registry, state.reservation.take());
         let (token, ticket) = (state.token.take(), state.ticket.take());
-        Some(Closing { socket_use, token, ticket, reservation })
+        let next_clients = std::mem::take(&mut state.next_clients);
+        Some(Closing { socket_use, token, ticket, reservation, next_clients })
     }
 
     /// Closes the listening socket, and has the event loop forget it. Then the threads that wait for the end are woken,
     /// and the address can be bound again.
     fn close_socket(&self, closing: Closing<'_>) {
-        let Closing { socket_use, token, ticket, reservation } = closing;
-        forget_listener(self.local);
+        let Closing { socket_use, token, ticket, reservation, next_clients } = closing;
+        match &self.local {
+            ListenAddress::Ip(local) => forget_listener(*local),
+            ListenAddress::Unix(Some(address)) => {
+                forget_unix_listener(address, socket_use.socket().file());
+            }
+            ListenAddress::Unix(None) => {}
+        }
+        // Before the socket ends, so that no client is refused on a path that exists. A successor may bind it then.
+        socket_use.socket().remove_path();
+        for client in next_clients {
+            client.reset();
+        }
         if let (Some(ticket), Ok(loop_handle)) = (ticket, LoopHandle::get()) {
             loop_handle.post(Command::Forget(ticket), Urgency::Soon);
         }
@@ -147,8 +166,27 @@ impl ListenerInner {
         if self.registry.is_forked() {
             return self.close_fd_only();
         }
-        drop(self.input(self.state(), AcceptorInput::Close));
+        let state = self.keep_next_clients(self.state());
+        drop(self.input(state, AcceptorInput::Close));
         self.drain();
+    }
+
+    /// Makes sockets of the clients that were taken for pollers, as far as there are slots. They are not in the queue any
+    /// more, which another process may keep.
+    fn keep_next_clients<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
+        while !state.next_clients.is_empty() {
+            let (back, result) = self.try_accept(state);
+            state = back;
+            match result {
+                AcceptResult::Connection(taken) => {
+                    drop(state);
+                    state = self.keep(taken);
+                }
+                AcceptResult::TryAgain => {}
+                AcceptResult::WouldBlock | AcceptResult::NotNow => break,
+            }
+        }
+        state
     }
 
     /// Stops listening, and resets the connections that no thread has accepted.
@@ -204,6 +242,7 @@ impl ListenerInner {
         }
         state.ready.push_back(connection);
         self.turn_free.notify_one();
+        state.touch_watches(Ready::READABLE);
         state
     }
 
@@ -234,8 +273,11 @@ impl ListenerInner {
     // ------------------------------------------------------------- waits for the end
 
     pub(crate) fn closed(self: &Arc<Self>, limit: Option<Duration>) -> Result<()> {
+        self.closed_until(limit.map(WaitLimit::after))
+    }
+
+    fn closed_until(self: &Arc<Self>, until: Option<WaitLimit>) -> Result<()> {
         self.check_process()?;
-        let until = limit.map(WaitLimit::after);
         let mut state = self.state();
         loop {
             match state.end() {
@@ -258,7 +300,18 @@ impl ListenerInner {
     /// Closes the listener and every socket that it accepted, for at most `limit`, and aborts the rest. Returns how many
     /// sockets had to be reset before their accepted data was handed to the kernel.
     pub(crate) fn shutdown(self: &Arc<Self>, limit: Duration) -> usize {
+        let until = WaitLimit::after(limit);
+        self.abort_before_shutdown(until);
+        if self.registry.is_forked() { 0 } else { self.registry.shutdown_until(until) }
+    }
+
+    /// Stops listening, and resets the connections that no thread has accepted. Waits for those that another thread is
+    /// taking or resetting: a shutdown of all sockets would close them gracefully.
+    pub(super) fn abort_before_shutdown(self: &Arc<Self>, until: WaitLimit) {
         self.abort_listening();
-        if self.registry.is_forked() { 0 } else { self.registry.shutdown(limit) }
+        if !planted!(ShutdownForgetsTaken) {
+            // A wait that fails ends at the limit, or on the event loop, which may not wait.
+            let _ = self.closed_until(Some(until));
+        }
     }
 }

@@ -19,9 +19,9 @@ mod take;
 #[cfg(test)]
 mod tests;
 mod uses;
+mod watched;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -31,17 +31,19 @@ use crate::driver::connection::predictor::BlockPredictor;
 use crate::driver::connection::{Acceptance, Connection, SocketRegistry};
 use crate::driver::event_loop::source::LoopTicket;
 use crate::driver::ops::accept::AcceptedOptions;
+use crate::driver::poller::watch::WatchList;
 use crate::driver::registry::{Member, SlotId};
 use crate::driver::sys::descriptor::Descriptor;
-use crate::driver::sys::listen::ListenSocket;
+use crate::driver::sys::listen::{Accepted, ListenAddress, ListenSocket};
 use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wake::WakeHandle;
-use crate::egress::IngressRules;
+use crate::egress::{IngressRules, Net};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::ListenerStats;
 use crate::machine::Acceptor;
 use crate::options::SecureTransport;
+use crate::poll::Ready;
 use crate::tls::ServerTlsOptions;
 
 pub(crate) use self::accept::AcceptLimit;
@@ -60,7 +62,7 @@ pub(crate) struct ListenerInner {
     handles: HandleCount,
     /// The accepted sockets.
     registry: Arc<SocketRegistry>,
-    local: SocketAddr,
+    local: ListenAddress,
     /// The TLS settings that replace those of the options.
     server_tls: RankedMutex<Option<ServerTlsOptions>, { rank::ALONE }>,
     /// Whether no other process has the queue.
@@ -75,7 +77,11 @@ pub(crate) struct ListenerInner {
 #[derive(Debug)]
 pub(crate) struct ListenSettings {
     pub(crate) accepted: AcceptedOptions,
-    pub(crate) ingress: IngressRules,
+    pub(crate) ingress: Arc<IngressRules>,
+    /// The nets of the proxies that send a PROXY header. If there are any, no one else may connect.
+    pub(crate) header_nets: Vec<Net>,
+    /// The users whose processes may connect to a Unix-domain socket; `None` allows all of them.
+    pub(crate) allowed_uids: Option<Arc<[u32]>>,
     /// Whether connections are returned once they are open, so that the event loop accepts them.
     pub(crate) when_opened: bool,
     /// The maximum number of connections that are opening or ready.
@@ -91,6 +97,9 @@ struct ListenerState {
     socket: Option<Arc<ListenSocket>>,
     /// Connections to return.
     ready: VecDeque<Arc<Connection>>,
+    /// Clients that were taken from the system for pollers, and have no slots. The next accepts take them. There are no
+    /// more than threads that looked at the same time.
+    next_clients: VecDeque<Accepted>,
     /// Connections that are not open yet.
     opening: Opening,
     /// The number of threads that use the listening socket, or have something from it that is nowhere else yet.
@@ -124,6 +133,7 @@ struct ListenerState {
     timer: Option<Instant>,
     counters: Counters,
     starved_log: Option<Instant>,
+    watches: Option<Box<WatchList>>,
 }
 
 /// Counts that the registry does not keep.
@@ -167,6 +177,10 @@ impl ListenerInner {
     /// Drops a handle. With the last one, no thread can accept what is queued.
     pub(crate) fn drop_handle(self: &Arc<Self>) {
         if self.handles.remove() == 0 {
+            if !self.registry.is_forked() {
+                // No poller reports the end of it.
+                self.unwatch();
+            }
             self.abort_listening();
         }
     }
@@ -177,8 +191,13 @@ impl ListenerInner {
         &self.registry
     }
 
-    pub(crate) fn local_address(&self) -> SocketAddr {
-        self.local
+    /// Returns whether connections are returned once they are open.
+    pub(crate) fn accepts_when_opened(&self) -> bool {
+        self.settings.when_opened
+    }
+
+    pub(crate) fn local_address(&self) -> &ListenAddress {
+        &self.local
     }
 
     pub(crate) fn descriptor(&self) -> Option<Descriptor> {
@@ -211,7 +230,7 @@ impl ListenerInner {
             accepted: counters.accepted,
             opened: sockets.opened,
             failed: sockets.failed + counters.displaced,
-            denied: counters.denied,
+            denied: counters.denied + sockets.denied,
             over_limit: counters.over_limit,
             lost: counters.lost,
             starved: counters.starved,
@@ -267,6 +286,7 @@ impl ListenerInner {
         if state.end().is_some() && !planted!(OpenedIsForgotten) {
             self.turn_free.notify_all();
             self.changed.notify_all();
+            state.touch_watches(Ready::READABLE.and(Ready::CLOSED));
         }
     }
 
@@ -282,6 +302,7 @@ impl ListenerInner {
     #[must_use]
     fn notify_changed(&self, state: &ListenerState) -> Option<Arc<WakeHandle>> {
         self.changed.notify_all();
+        state.touch_watches(Ready::READABLE);
         if state.parked && !planted!(ListenerForgetsWake) { state.parker.upgrade() } else { None }
     }
 }
@@ -291,7 +312,8 @@ impl ListenerState {
     fn end(&self) -> Option<std::result::Result<(), Fault>> {
         let outcome = self.acceptor.outcome()?;
         let is_used = self.uses > 0 && !planted!(UseIsForgotten);
-        (!is_used && self.pending() == 0).then_some(outcome)
+        let is_empty = self.pending() == 0 && self.next_clients.is_empty();
+        (!is_used && is_empty).then_some(outcome)
     }
 
     /// Returns whether no further connection may be returned, although the event loop may be taking one.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::take::{AcceptResult, discard};
 use super::{ListenerInner, ListenerState, StateGuard};
+use crate::driver::connection::call_timer::WaitLimit;
 use crate::driver::connection::{Acceptance, Connection};
 use crate::driver::event_loop::ready_queue::Readiness;
 use crate::driver::event_loop::source::{
@@ -19,6 +20,7 @@ use crate::driver::sys::starvation::Starved;
 use crate::driver::sys::sync::mio::{Interest, Token};
 use crate::error::Fault;
 use crate::machine::{AcceptorInput, AttemptId};
+use crate::poll::Ready;
 
 /// The maximum number of connections that the event loop accepts in one turn.
 const MAX_ACCEPTS: usize = 64;
@@ -50,8 +52,10 @@ impl ListenerInner {
             }
             if state.pending() >= self.settings.max_pending {
                 let Some(oldest) = state.opening.displace(clock::now()) else { return false };
+                let reset_use = self.use_socket(&mut state);
                 drop(state);
                 self.reset_displaced(&oldest);
+                drop(reset_use);
                 state = self.state();
                 continue;
             }
@@ -127,7 +131,8 @@ impl ListenerInner {
     }
 
     fn next_timer(&self, state: &ListenerState) -> Option<Instant> {
-        let on_loop = self.settings.when_opened || state.acceptor.is_closing();
+        let is_unattended = self.settings.when_opened || state.watches.is_some();
+        let on_loop = is_unattended || state.acceptor.is_closing();
         let acceptor = state.acceptor.next_timer().filter(|_| on_loop);
         let is_full = self.settings.when_opened
             && state.pending() >= self.settings.max_pending
@@ -143,7 +148,8 @@ impl LoopSource for ListenerInner {
         let mut state = self.state();
         let socket = state.socket.clone()?;
         state.uses += 1;
-        let wanted = self.settings.when_opened || state.reports_readiness;
+        let wanted =
+            self.settings.when_opened || state.reports_readiness || state.watches.is_some();
         let interest = wanted.then_some(Interest::READABLE);
         let wire = Registrable::Listener(socket);
         Some(Registration { wire, token: state.token, interest })
@@ -178,7 +184,8 @@ impl LoopSource for ListenerInner {
         if state.acceptor.is_closing() {
             return;
         }
-        state.lacks_registration = self.settings.when_opened;
+        // No thread that accepts asks for it.
+        state.lacks_registration = self.settings.when_opened || state.watches.is_some();
         state.counters.starved += 1;
         let state = self.log_starved(state, fault);
         drop(self.update_timer(self.input(state, AcceptorInput::Exhausted)));
@@ -186,8 +193,12 @@ impl LoopSource for ListenerInner {
 
     fn on_event(self: Arc<Self>, _: Readiness, _: Instant) -> NextStep {
         if !self.settings.when_opened {
-            self.state().is_readable = true;
+            let mut state = self.state();
+            state.is_readable = true;
             self.changed.notify_all();
+            if !planted!(PollerMissesClients) {
+                state.touch_watches(Ready::READABLE);
+            }
             return NextStep::Keep;
         }
         self.run_on_loop()
@@ -209,7 +220,8 @@ impl LoopSource for ListenerInner {
         let state = self.state();
         let has_slot = state.reservation.is_some_and(|slot| self.registry.has_slot(slot));
         if has_slot && !planted!(SlotWakesNoListener) {
-            drop(self.input(state, AcceptorInput::SlotFreed));
+            let state = self.input(state, AcceptorInput::SlotFreed);
+            drop(self.return_reservation(state));
         } else {
             drop(state);
         }
@@ -246,6 +258,10 @@ impl Acceptance for ListenerInner {
     fn on_opened(self: Arc<Self>, connection: &Connection) {
         let is_open = connection.has_opened();
         let mut state = self.state();
+        if state.is_aborted() {
+            // The thread that aborts the listener resets it.
+            return;
+        }
         // In one step, so that the end of a closing listener is not seen between them.
         let is_it = |opening: &Arc<Connection>| std::ptr::eq(Arc::as_ptr(opening), connection);
         let Some(opened) = state.opening.take(is_it) else {
@@ -267,8 +283,8 @@ impl Acceptance for ListenerInner {
         }
     }
 
-    fn abort(self: Arc<Self>) {
-        self.abort_listening();
+    fn abort(self: Arc<Self>, until: WaitLimit) {
+        self.abort_before_shutdown(until);
     }
 }
 

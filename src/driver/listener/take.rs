@@ -1,22 +1,22 @@
 //! Takes one connection from the system, with a slot, and makes a socket of it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::uses::{HeldSlot, SocketUse};
-use super::{ListenerInner, StateGuard};
+use super::{ListenSettings, ListenerInner, StateGuard};
 use crate::driver::connection::Connection;
 use crate::driver::event_loop::LoopHandle;
-use crate::driver::ops::accept::AcceptContext;
+use crate::driver::ops::accept::{AcceptContext, AcceptedFrom};
 use crate::driver::registry::{ClientKey, NotAdmitted, Reservation, ScopeId, SlotId};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::AcceptFailure;
-use crate::driver::sys::listen::ListenSocket;
+use crate::driver::sys::listen::{Accepted, ListenAddress, ListenSocket};
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::starvation;
 use crate::driver::sys::sync::mio::net::TcpStream;
-use crate::driver::sys::wire::Wire;
 use crate::error::{Error, Fault, Result};
 use crate::info::Endpoints;
 use crate::machine::{AcceptorInput, Input};
@@ -25,11 +25,14 @@ use crate::options::{SecureTransport, TlsSide};
 /// The interval of the log records about missing descriptors, and about clients in a row that were gone.
 const STARVED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The reasons for which a client is denied, for the log.
+const DENIED: &str = "the ingress rules deny the client";
+const TOO_MANY: &str = "the client has max_per_client sockets open";
+
 /// A connection that was taken from the system.
 #[derive(Debug)]
 pub(super) struct Taken<'a> {
-    pub(super) stream: TcpStream,
-    pub(super) remote: SocketAddr,
+    pub(super) accepted: Accepted,
     pub(super) slot: HeldSlot<'a>,
     /// Ends when the connection is where it belongs.
     pub(super) socket_use: SocketUse<'a>,
@@ -47,7 +50,8 @@ pub(super) enum AcceptResult<'a> {
 }
 
 impl ListenerInner {
-    /// Takes a slot and makes one system call, without the lock. The acceptor learns of the result.
+    /// Takes a slot and a connection: that which a poller has taken, or else with one system call, without the lock. The
+    /// acceptor learns of the result.
     pub(super) fn try_accept<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -72,17 +76,22 @@ impl ListenerInner {
         let Some(mut socket_use) = self.use_socket(&mut state) else {
             unreachable!("the socket was there, and the state was locked since then");
         };
+        let next_client = state.next_clients.pop_front();
         drop(state);
-        let mut accepted = socket_use.socket().accept();
+        let is_new = next_client.is_none();
+        let mut accepted = match next_client {
+            Some(client) => Ok(client),
+            None => socket_use.socket().accept(),
+        };
         if matches!(accepted, Err(AcceptFailure::Exhausted(_))) {
             accepted = self.accept_with_spare(socket_use.socket());
         }
         // Another thread may have ended the listener, so this may close the socket.
         socket_use.drop_socket();
         match accepted {
-            Ok((stream, remote)) => {
+            Ok(accepted) => {
                 let mut state = self.state();
-                state.counters.accepted += 1;
+                state.counters.accepted += u64::from(is_new);
                 state.counters.over_limit += u64::from(refuses);
                 let now = clock::now();
                 let actions = state.acceptor.handle(AcceptorInput::Accepted, now);
@@ -90,11 +99,11 @@ impl ListenerInner {
                 let reset = refuses || is_late;
                 let state = self.perform(state, actions);
                 if !reset {
-                    let taken = Taken { stream, remote, slot, socket_use };
+                    let taken = Taken { accepted, slot, socket_use };
                     return (state, AcceptResult::Connection(taken));
                 }
                 drop(state);
-                Wire::new(stream).reset();
+                accepted.reset();
                 drop(slot);
                 let mut state = self.state();
                 socket_use.end(&mut state);
@@ -151,7 +160,7 @@ impl ListenerInner {
     fn accept_with_spare(
         self: &Arc<Self>,
         socket: &ListenSocket,
-    ) -> Result<(TcpStream, SocketAddr), AcceptFailure> {
+    ) -> Result<Accepted, AcceptFailure> {
         if let Some(loop_handle) = LoopHandle::get_if_started() {
             loop_handle.linger_queue().close_all();
         }
@@ -179,7 +188,7 @@ impl ListenerInner {
     }
 
     /// Takes a slot for the next connection, or a place in the queue for one.
-    fn reserve(self: &Arc<Self>, state: &mut StateGuard<'_>) -> Reservation {
+    pub(super) fn reserve(self: &Arc<Self>, state: &mut StateGuard<'_>) -> Reservation {
         if let Some(slot) = state.reservation {
             if !self.registry.has_slot(slot) {
                 return Reservation::Queued(slot);
@@ -207,8 +216,8 @@ impl ListenerInner {
 
     /// Makes a socket of a connection that was taken ahead of the threads that accept, and keeps it for them.
     pub(super) fn keep<'a>(self: &'a Arc<Self>, taken: Taken<'a>) -> StateGuard<'a> {
-        let Taken { stream, remote, slot, socket_use } = taken;
-        let connection = self.admit(stream, remote, slot, None);
+        let Taken { accepted, slot, socket_use } = taken;
+        let connection = self.admit(accepted, slot, None);
         // Otherwise it is in `opening` already.
         let connection = connection.filter(|_| !self.settings.when_opened);
         let mut state = self.state();
@@ -222,26 +231,34 @@ impl ListenerInner {
     /// Makes a socket of an accepted connection. Returns `None` if it is refused.
     pub(super) fn admit(
         self: &Arc<Self>,
-        stream: TcpStream,
-        remote: SocketAddr,
+        accepted: Accepted,
         mut slot: HeldSlot<'_>,
         scope: Option<ScopeId>,
     ) -> Option<Arc<Connection>> {
-        let remote = canonical(remote);
         #[cfg(test)]
         self.panic_if_planted();
-        let ingress = &self.settings.ingress;
-        if !ingress.allows(remote.ip()) {
-            self.count_denied(remote, "the ingress rules deny the client");
-            Wire::new(stream).reset();
+        let remote = accepted.remote.map(canonical);
+        let client = match &remote {
+            Some(remote) => remote as &dyn fmt::Display,
+            None => &self.local,
+        };
+        if let Err(reason) = self.check_client(remote, &accepted) {
+            self.count_denied(client, reason);
+            accepted.reset();
             return None;
         }
-        let client = ingress.max_of_client().map(|max| (ClientKey::new(remote.ip()), max));
-        let local = self.local_of(&stream);
+        // The rules judge the client, which only the header names.
+        let has_header = self.has_header(remote);
+        let ingress = &self.settings.ingress;
+        let key = self.limited_client(remote);
+        let local = remote.and_then(|_| self.local_of(&accepted.stream));
         let acceptance = self.settings.when_opened.then(|| self.acceptance());
         let connection = Connection::accepted(
-            stream,
-            Endpoints::new(remote, local),
+            accepted,
+            AcceptedFrom {
+                endpoints: Endpoints::new(remote, local),
+                header_rules: has_header.then(|| Arc::clone(ingress)),
+            },
             &self.settings.accepted,
             &self.registry,
             self.tls_side(),
@@ -251,14 +268,15 @@ impl ListenerInner {
             Ok(connection) => connection,
             Err(error) => {
                 // The stream is closed already.
-                log_debug(format_args!("{remote}: cannot be accepted: {error}"));
+                log_debug(format_args!("{client}: cannot be accepted: {error}"));
                 return None;
             }
         };
-        if self.settings.when_opened {
-            self.state().opening.add(Arc::clone(&connection), clock::now());
+        if self.settings.when_opened && !self.add_opening(&connection) {
+            connection.reset_unadmitted();
+            return None;
         }
-        let context = AcceptContext { scope, client, reserved: slot.slot_mut() };
+        let context = AcceptContext { scope, client: key, reserved: slot.slot_mut() };
         if let Err(reason) = connection.register_accepted(context) {
             if self.settings.when_opened {
                 self.state().opening.take(|opening| Arc::ptr_eq(opening, &connection));
@@ -266,16 +284,31 @@ impl ListenerInner {
             connection.reset_unadmitted();
             match reason {
                 NotAdmitted::TooManyOfClient => {
-                    self.count_denied(remote, "the client has max_per_client sockets open");
+                    self.count_denied(client, TOO_MANY);
                 }
                 NotAdmitted::ShutDown => {}
             }
             return None;
         }
-        if self.settings.when_opened && self.discard_if_aborted(&connection) {
-            return None;
-        }
         Some(connection)
+    }
+
+    /// Returns the reason to deny a client, if one is known before it has a slot.
+    pub(super) fn denial(&self, accepted: &Accepted) -> Option<&'static str> {
+        let remote = accepted.remote.map(canonical);
+        if let Err(reason) = self.check_client(remote, accepted) {
+            return Some(reason);
+        }
+        let (client, max) = self.limited_client(remote)?;
+        (self.registry.open_of_client(client) >= max).then_some(TOO_MANY)
+    }
+
+    /// Returns the client and the maximum number of its sockets, if there is one. A client behind a header is counted when
+    /// the header has come.
+    fn limited_client(&self, remote: Option<SocketAddr>) -> Option<(ClientKey, usize)> {
+        let max = self.settings.ingress.max_of_client()?;
+        let remote = remote.filter(|_| !self.has_header(remote))?;
+        Some((ClientKey::new(remote.ip()), max))
     }
 
     /// Returns the TLS settings of the next connection.
@@ -288,29 +321,59 @@ impl ListenerInner {
         Some(replaced.map_or_else(|| options.tls_side(), TlsSide::Server))
     }
 
-    /// Resets a connection that began to open while the listener was aborted.
-    fn discard_if_aborted(&self, connection: &Arc<Connection>) -> bool {
+    /// Adds a connection that begins to open, for an abort to find. Returns `false` if the listener was aborted.
+    fn add_opening(&self, connection: &Arc<Connection>) -> bool {
         let mut state = self.state();
-        if !state.is_aborted() {
+        if state.is_aborted() {
             return false;
         }
-        let late = state.opening.take(|opening| Arc::ptr_eq(opening, connection));
-        drop(state);
-        late.inspect(discard);
+        state.opening.add(Arc::clone(connection), clock::now());
         true
     }
 
-    fn count_denied(&self, remote: SocketAddr, reason: &str) {
+    /// Checks whether a client may connect, before anything is received from it.
+    fn check_client(
+        &self,
+        remote: Option<SocketAddr>,
+        accepted: &Accepted,
+    ) -> std::result::Result<(), &'static str> {
+        let ListenSettings { ingress, header_nets, .. } = &self.settings;
+        if !self.has_header(remote) {
+            if !header_nets.is_empty() {
+                return Err("no PROXY header is expected from it");
+            }
+            if remote.is_some_and(|remote| !ingress.allows(remote.ip())) {
+                return Err(DENIED);
+            }
+        }
+        let Some(allowed) = &self.settings.allowed_uids else { return Ok(()) };
+        let credentials = accepted.unix.as_ref().and_then(|peer| peer.credentials);
+        match credentials {
+            Some(credentials) if allowed.contains(&credentials.uid) => Ok(()),
+            Some(_) => Err("allow_uids denies the user of the client"),
+            None => Err("the system does not report the user of the client"),
+        }
+    }
+
+    /// Returns whether a connection from this address begins with a PROXY header.
+    fn has_header(&self, remote: Option<SocketAddr>) -> bool {
+        let nets = &self.settings.header_nets;
+        remote.is_some_and(|remote| nets.iter().any(|net| net.contains(remote.ip())))
+    }
+
+    pub(super) fn count_denied(&self, client: &dyn fmt::Display, reason: &str) {
         self.state().counters.denied += 1;
-        log_debug(format_args!("{remote}: {reason}"));
+        log_debug(format_args!("{client}: {reason}"));
     }
 
     /// Returns this end's address. It is the listener's, unless that is unspecified.
     fn local_of(&self, stream: &TcpStream) -> Option<SocketAddr> {
-        if self.local.ip().is_unspecified() {
-            stream.local_addr().ok().map(canonical)
-        } else {
-            Some(self.local)
+        match self.local {
+            ListenAddress::Ip(local) if local.ip().is_unspecified() => {
+                stream.local_addr().ok().map(canonical)
+            }
+            ListenAddress::Ip(local) => Some(local),
+            ListenAddress::Unix(_) => None,
         }
     }
 }

@@ -13,7 +13,8 @@ use super::{AcceptLimit, ListenConfig, ListenSettings, ListenerInner};
 use crate::driver::connection::Connection;
 use crate::driver::ops::accept::AcceptedOptions;
 use crate::driver::registry::Member;
-use crate::driver::sys::listen::BindOptions;
+use crate::driver::sys::bind_options::{BindOptions, PathOptions};
+use crate::driver::sys::listen::ListenAddress;
 use crate::egress::IngressRules;
 use crate::error::ErrorKind;
 use crate::options::{SecureTransport, SocketOptions, TcpOptions};
@@ -39,21 +40,31 @@ impl Test {
     fn listening(when_opened: bool, socket: SocketOptions) -> Self {
         let settings = ListenSettings {
             accepted: AcceptedOptions { socket, handshake_timeout: WATCHDOG },
-            ingress: IngressRules::allow_all(),
+            ingress: Arc::new(IngressRules::allow_all()),
+            header_nets: Vec::new(),
+            allowed_uids: None,
             when_opened,
             max_pending: 8,
             wait_at_limit: true,
         };
         let tcp = TcpOptions::default();
-        let bind = BindOptions { backlog: 8, reuse_port: false, only_v6: false, tcp };
+        let path = PathOptions::default();
+        let bind = BindOptions { backlog: 8, reuse_port: false, only_v6: false, tcp, path };
         let config = ListenConfig { bind, settings, max_open_sockets: Some(1), shared: None };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = ListenerInner::listen(&[address], config).expect("a port is free");
         Test { listener }
     }
 
+    fn address(&self) -> SocketAddr {
+        match self.listener.local_address() {
+            ListenAddress::Ip(address) => *address,
+            ListenAddress::Unix(_) => unreachable!("it listens for TCP"),
+        }
+    }
+
     fn client(&self) -> TcpStream {
-        let client = TcpStream::connect(self.listener.local_address()).expect("it listens");
+        let client = TcpStream::connect(self.address()).expect("it listens");
         client.set_read_timeout(Some(WATCHDOG)).expect("the limit is not zero");
         client
     }
@@ -82,7 +93,7 @@ impl Test {
         assert_eq!(kind, expected.err().unwrap_or(ErrorKind::Closed));
         assert_eq!(self.listener.state().uses, 0);
         assert_eq!(self.listener.registry().open_sockets(), 0);
-        TcpStream::connect(self.listener.local_address()).expect_err("nothing listens");
+        TcpStream::connect(self.address()).expect_err("nothing listens");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connection::connected_info::ConnectedInfo;
 use crate::driver::connection::{
@@ -11,13 +10,15 @@ use crate::driver::connection::{
 };
 use crate::driver::registry::{ClientKey, NotAdmitted, ScopeId, SlotId};
 use crate::driver::sys::clock;
-use crate::driver::sys::sync::mio::net::TcpStream;
+use crate::driver::sys::listen::Accepted;
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
+use crate::egress::IngressRules;
 use crate::error::Result;
 use crate::info::{Endpoints, Timings};
 use crate::machine::{Config, Machine, Target};
 use crate::options::{SecureTransport, SocketOptions, TlsSide};
+use crate::unix::Requested;
 
 /// The options of accepted sockets.
 #[derive(Clone, Debug)]
@@ -25,6 +26,13 @@ pub(crate) struct AcceptedOptions {
     pub(crate) socket: SocketOptions,
     /// The limit for a handshake, also that of an upgrade.
     pub(crate) handshake_timeout: Duration,
+}
+
+/// What is known of a connection when it is accepted.
+pub(crate) struct AcceptedFrom {
+    pub(crate) endpoints: Endpoints,
+    /// The rules for the PROXY header with which the connection begins, if it does.
+    pub(crate) header_rules: Option<Arc<IngressRules>>,
 }
 
 /// Where an accepted socket belongs.
@@ -44,28 +52,36 @@ impl Connection {
     /// # Errors
     /// The TLS settings are invalid.
     pub(crate) fn accepted(
-        stream: TcpStream,
-        endpoints: Endpoints,
+        accepted: Accepted,
+        from: AcceptedFrom,
         options: &AcceptedOptions,
         registry: &Arc<SocketRegistry>,
         tls: Option<TlsSide>,
         acceptance: Option<&Weak<dyn Acceptance>>,
     ) -> Result<Arc<Self>> {
         let now = clock::now();
-        let remote = endpoints.remote.expect("accept(2) returns the peer's address");
-        let requested = SocketAddress::from(remote);
+        let AcceptedFrom { endpoints, header_rules } = from;
+        let (requested, target) = match (endpoints.remote, &accepted.unix) {
+            (Some(remote), _) => (Requested::Address(remote.into()), Target::Address(remote)),
+            (None, peer) => {
+                let address = peer.as_ref().and_then(|peer| peer.address.clone());
+                (Requested::unix(address), Target::Unix)
+            }
+        };
+        let peer = accepted.unix.clone();
         let AcceptedOptions { socket: options, handshake_timeout } = options;
         let mut config = Config {
             // A client may half-close before it gets its answer.
             allow_half_open: options.allow_half_open.unwrap_or(!planted!(ServerNotHalfOpen)),
             connect_timeout: Some(*handshake_timeout),
             close_timeout: options.close_timeout,
-            ..Config::new(Target::Address(remote))
+            header_rules,
+            ..Config::new(target)
         };
         let is_tls = options.secure_transport == SecureTransport::On;
         let upgrade = match tls {
             Some(tls) if is_tls => {
-                config.tls = Some(tls.setup(requested.hostname())?);
+                config.tls = Some(tls.setup(&requested)?);
                 None
             }
             Some(tls) => {
@@ -74,7 +90,7 @@ impl Connection {
             }
             None => None,
         };
-        let adopted = AdoptedStream::accepted(stream);
+        let adopted = AdoptedStream::accepted(accepted);
         let mut establishing =
             Establishing { acceptance: acceptance.cloned(), ..Establishing::default() };
         // The event loop must register the wire before it is shared.
@@ -88,16 +104,17 @@ impl Connection {
         state.is_tls = is_tls;
         if let Some(wire) = wire {
             state.wire.attach(wire);
-            state.info = Some(ConnectedInfo::new(endpoints, Timings::default()));
+            state.info = Some(ConnectedInfo::new(endpoints, &peer, Timings::default()));
         }
         if REGISTRATION_IS_PERMANENT || acceptance.is_some() {
             state.establishing = Some(Box::new(establishing));
         }
+        state.extras.set_busy_poll(options.tcp.busy_poll);
         for (side, timeout) in
             [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)]
         {
             if timeout.is_some() {
-                state.call_limit_mut(side).timeout = timeout;
+                state.change_call_limit(side, |limit| limit.timeout = timeout);
             }
         }
         Ok(Arc::new(Connection::new(state, requested, registry, upgrade)))
@@ -137,11 +154,9 @@ impl Connection {
         let taken = state.take_wire();
         let adopted = state.establishing.as_mut().and_then(|it| it.adopted.take());
         drop(state);
-        if let Some(wire) = &taken.wire {
-            wire.reset();
-        }
-        if let Some(adopted) = adopted {
-            adopted.into_wire().reset();
+        let adopted = adopted.map(|adopted| Arc::new(adopted.into_wire()));
+        for wire in [taken.wire, adopted].into_iter().flatten() {
+            wire.reset_and_close();
         }
     }
 }

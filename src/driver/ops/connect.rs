@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connect::resolver_pool;
 use crate::driver::connect::thread_pool::LookupQuota;
 use crate::driver::connection::{
-    Connection, ConnectionState, Establishing, LookupProgress, SocketRegistry, UpgradeConfig,
+    Connection, ConnectionState, Establishing, SocketRegistry, UpgradeConfig,
 };
 use crate::driver::event_loop::LoopHandle;
 use crate::driver::registry::{Admission, ScopeId};
@@ -17,9 +16,11 @@ use crate::driver::sys::clock;
 use crate::driver::sys::wake::Side;
 use crate::egress::EgressRules;
 use crate::error::{Error, Result};
-use crate::machine::{Actions, Config, Machine, Target};
+use crate::machine::{Actions, Config, Machine, Route, Target};
 use crate::options::{SecureTransport, SocketOptions};
+use crate::proxy::Proxy;
 use crate::resolver::Resolver;
+use crate::unix::{Requested, UnixAddress};
 
 /// Source of a socket's connection.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) enum Origin {
     Dial,
     /// Dial these addresses without a lookup.
     Addresses(Vec<SocketAddr>),
+    /// Dial this Unix-domain address, which the egress rules allow.
+    Unix(UnixAddress),
     /// Use this existing connection.
     Adopted(AdoptedStream),
 }
@@ -43,38 +46,49 @@ pub(crate) struct ConnectContext<'a> {
     /// Limit on the lookups of the connector.
     pub(crate) lookup_quota: &'a Arc<LookupQuota>,
     pub(crate) scope: Option<ScopeId>,
+    /// Proxy through which to dial.
+    pub(crate) proxy: Option<&'a Proxy>,
 }
 
 impl Connection {
     /// Creates a socket with one handle, which starts to connect or adopts the given connection.
     pub(crate) fn connect(
-        requested: SocketAddress,
+        requested: Requested,
         options: SocketOptions,
         source: Origin,
         context: ConnectContext<'_>,
     ) -> Result<Arc<Self>> {
         let now = clock::now();
-        let target = match (&source, requested.as_socket_addr()) {
-            (Origin::Dial | Origin::Adopted(_), Some(address)) => Target::Address(address),
-            (Origin::Dial | Origin::Adopted(_), None) | (Origin::Addresses(_), _) => Target::Host,
+        let address = requested.as_socket_address();
+        let target = target(&requested, &source, context.proxy);
+        let route = match (context.proxy, &source) {
+            (None, _) => None,
+            (Some(proxy), Origin::Addresses(addresses)) => {
+                Some(Route::to_any(proxy, address, addresses)?)
+            }
+            (Some(proxy), _) => Some(Route::new(proxy, address)?),
         };
-        let (adopted, addresses) = match source {
-            Origin::Dial => (None, None),
-            Origin::Addresses(addresses) => (None, Some(addresses)),
-            Origin::Adopted(adopted) => (Some(adopted), None),
+        let has_lookup = target == Target::Host || route.as_ref().is_some_and(Route::has_lookup);
+        let (adopted, addresses, unix) = match source {
+            Origin::Dial => (None, None, None),
+            Origin::Addresses(addresses) => (None, Some(addresses), None),
+            Origin::Unix(address) => (None, None, Some(address)),
+            Origin::Adopted(adopted) => (Some(adopted), None, None),
         };
         let tls = options.tls_side();
         let setup = match options.secure_transport {
             SecureTransport::Off => None,
             // Invalid settings fail before anything is sent, also those of a later upgrade.
-            SecureTransport::On | SecureTransport::StartTls => {
-                Some(tls.setup(requested.hostname())?)
-            }
+            SecureTransport::On | SecureTransport::StartTls => Some(tls.setup(&requested)?),
         };
+        // A Unix-domain address was judged before. The machine cannot, and would deny it.
+        let judged = target == Target::Unix;
         let mut config = Config {
             target,
+            route: None,
             bind: options.tcp.bind,
-            egress: context.egress.cloned(),
+            egress: context.egress.filter(|_| !judged).cloned(),
+            header_rules: None,
             tls: None,
             allow_half_open: options.allow_half_open.unwrap_or(false),
             connect_timeout: options.connect_timeout,
@@ -88,25 +102,26 @@ impl Connection {
                 config: config.clone(),
             })
         });
-        // The connect deadline does not apply to an upgrade.
+        // The route and the connect deadline do not apply to an upgrade.
+        config.route = route;
         config.connect_deadline = options.connect_deadline;
         if options.secure_transport == SecureTransport::On {
             config.tls = setup;
         }
         let mut state = ConnectionState::new(Machine::new(config, now));
         state.is_tls = options.secure_transport == SecureTransport::On;
+        state.extras.set_busy_poll(options.tcp.busy_poll);
         state.establishing = Some(Box::new(Establishing {
             tcp: options.tcp,
             adopted,
             addresses,
+            unix,
             egress: context.egress.cloned(),
             // User code: it may have to be dropped on a thread of its own.
-            resolver: context.resolver.filter(|_| target == Target::Host).cloned(),
-            lookup: match resolver_pool::is_nested() {
-                true => LookupProgress::QueuedNested,
-                false => LookupProgress::Queued,
-            },
-            lookup_quota: (target == Target::Host).then(|| Arc::clone(context.lookup_quota)),
+            resolver: context.resolver.filter(|_| has_lookup).cloned(),
+            is_nested: resolver_pool::is_nested(),
+            lookup_quota: has_lookup.then(|| Arc::clone(context.lookup_quota)),
+            proxy: context.proxy.cloned(),
             ..Establishing::default()
         }));
         let connection = Arc::new(Connection::new(state, requested, context.registry, upgrade));
@@ -130,7 +145,7 @@ impl Connection {
         state.slot = Some(slot);
         for (side, timeout) in timeouts {
             if timeout.is_some() {
-                state.call_limit_mut(side).timeout = timeout;
+                state.change_call_limit(side, |limit| limit.timeout = timeout);
             }
         }
         let actions = match admission {
@@ -143,5 +158,17 @@ impl Connection {
         };
         drop(self.apply(state, actions));
         Ok(())
+    }
+}
+
+/// Returns what the machine connects to: the proxy, if there is one.
+fn target(requested: &Requested, source: &Origin, proxy: Option<&Proxy>) -> Target {
+    match (requested, source, proxy) {
+        (Requested::Unix(_), _, _) => Target::Unix,
+        (Requested::Address(_), Origin::Addresses(_), None) => Target::Host,
+        (Requested::Address(address), _, proxy) => {
+            let dialled = proxy.map_or(address, Proxy::address);
+            dialled.as_socket_addr().map_or(Target::Host, Target::Address)
+        }
     }
 }

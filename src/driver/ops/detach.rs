@@ -19,6 +19,10 @@ impl Connection {
     /// Detaches the connection as it is.
     pub(crate) fn detach(self: &Arc<Self>) -> Result<TcpStream> {
         self.check_process()?;
+        if self.requested().is_unix() {
+            let message = "cannot detach: a Unix-domain socket is no TcpStream";
+            return Err(Error::with_message(ErrorKind::InvalidState, message));
+        }
         let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
         let state = self.state();
         state.check_detachable()?;
@@ -40,12 +44,16 @@ impl Connection {
 
 impl ConnectionState {
     fn check_detachable(&self) -> Result<()> {
-        let busy = self.recv.turn_held
-            || self.send.turn_held
+        let busy = self.recv.turn.is_held()
+            || self.send.turn.is_held()
+            || self.error_probe
             || self.upgrading
             || self.writers_waiting > 0;
         let message = match self.machine.upgrade_error() {
             _ if self.is_opening() => "the socket is still connecting",
+            None if self.machine.is_tls() => {
+                "the connection to the proxy uses TLS, which a plain stream cannot continue"
+            }
             None if busy || self.machine.recv_in_flight() => {
                 "another thread is reading, writing or upgrading"
             }

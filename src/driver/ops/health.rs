@@ -2,18 +2,19 @@
 //!
 //! The check looks at the wire itself, because the event loop may not have done so since the last read. It waits for
 //! no other thread. If one is at the wire, the state and a poll(2) with a zero timeout decide. Only for a TLS
-//! connection whose poll shows an event does it wait briefly, for that thread to find the cause.
+//! connection whose poll shows an event does it wait briefly, for that thread to find the cause. So it does if the peer of
+//! a Unix-domain socket has closed, because poll(2) shows the same after a clean end and after a failure.
 
 use std::sync::Arc;
 
 use crate::driver::connection::Turn;
-use crate::driver::connection::eof::{Observer, is_reset};
-use crate::driver::connection::{Connection, ConnectionState, Monitor, StateGuard};
-use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
+use crate::driver::connection::eof::{Observer, may_be_known};
+use crate::driver::connection::{Connection, ConnectionState, StateGuard};
+use crate::driver::event_loop;
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::wake::Side;
-use crate::driver::sys::wire::{EofKind, PollStatus, Wire};
+use crate::driver::sys::wire::{EofKind, Incoming, PollStatus, Wire};
 use crate::error::{Error, Fault};
 use crate::info::{Health, Phase};
 use crate::machine::{Background, Input, ReadStep, RecvEvent};
@@ -33,11 +34,9 @@ impl Connection {
             drop(state);
             // Like a sender, it does not wait for the thread that is sending.
             state = self.check_failure(&wire, Observer::Sender(None));
-        } else if state.recv.turn_held || state.machine.recv_in_flight() {
+        } else if state.recv.turn.is_held() || state.machine.recv_in_flight() {
             // Incoming data belongs to the thread at the wire.
-            drop(state);
-            status = wire.poll_status().into();
-            state = self.state();
+            (state, status) = self.poll_busy(state, &wire);
             let may_wait = !event_loop::is_loop_thread();
             if may_wait && state.machine.is_tls() && !matches!(status, WireStatus::Quiet) {
                 // The thread at the wire is about to decrypt and report the event.
@@ -46,10 +45,10 @@ impl Connection {
         } else if state.machine.is_tls() {
             drop(state);
             // Like a sender, it does not wait for the thread that is sending.
-            self.ingest_available(&wire, Observer::Sender(None));
+            self.ingest_available(&wire, Observer::Sender(None), None);
             state = self.state();
         } else {
-            (state, status) = self.peek_idle(state, &wire);
+            (state, status) = self.look_at_idle(state, &wire);
         }
         let state = self.drop_wire_if_last(state, wire);
         if let Some(health) = state.health_from_state() {
@@ -67,12 +66,51 @@ impl Connection {
         }
     }
 
-    /// Peeks at the wire, leaving any data there, and reports an EOF or a failure to the machine.
-    fn peek_idle<'a>(
+    /// Polls a wire that another thread is using.
+    fn poll_busy<'a>(&'a self, state: StateGuard<'a>, wire: &Wire) -> (StateGuard<'a>, WireStatus) {
+        drop(state);
+        let status = wire.poll_status().into();
+        let is_closed = wire.has_unix_peer_closed();
+        let mut state = self.state();
+        if is_closed && !event_loop::is_loop_thread() {
+            // Each of them may have taken the failure, and be about to record it.
+            for side in [Side::Read, Side::Write] {
+                state = self.wait_for_cause(state, side, None);
+            }
+        }
+        (state, status)
+    }
+
+    /// Looks at the wire, leaving any data there, and reports an EOF or a failure to the machine.
+    fn look_at_idle<'a>(
         self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
+        state: StateGuard<'a>,
         wire: &Arc<Wire>,
     ) -> (StateGuard<'a>, WireStatus) {
+        drop(state);
+        match wire.incoming() {
+            Incoming::Nothing => (self.state(), WireStatus::Quiet),
+            Incoming::Data => {
+                // The kernel does not report an error behind unread bytes otherwise.
+                let failure = wire.take_error();
+                let state = self.state();
+                let state = match failure {
+                    Some(fault) => self.handle_input(state, Input::WireFailed(fault)),
+                    None => state,
+                };
+                (state, WireStatus::Data)
+            }
+            Incoming::End => self.peek_at_idle(wire),
+        }
+    }
+
+    /// Peeks at a wire that has probably ended.
+    fn peek_at_idle<'a>(self: &'a Arc<Self>, wire: &Arc<Wire>) -> (StateGuard<'a>, WireStatus) {
+        let mut state = self.state();
+        if state.recv.turn.is_held() {
+            // The thread at the wire reports it.
+            return self.poll_busy(state, wire);
+        }
         let ReadStep::Recv(permit) = state.machine.read() else {
             return (state, WireStatus::Quiet);
         };
@@ -80,19 +118,26 @@ impl Connection {
         turn.unlock();
         let peeked = wire.peek(&mut [0]);
         let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
-        // The kernel does not report an error behind unread bytes otherwise.
-        let unread = matches!(peeked, Ok(bytes) if bytes > 0);
-        let failure = if unread { wire.take_error() } else { None };
         turn.lock();
-        let mut status = if unread { WireStatus::Data } else { WireStatus::Quiet };
+        let mut status = WireStatus::Quiet;
         let what = match peeked {
             // The kernel has reported the cause to the writer, which is about to record it.
-            Ok(0) if is_reset(end, turn.machine.is_write_open()) && turn.send.turn_held => {
-                status = WireStatus::Error(Fault::Reset(None));
+            Ok(0)
+                if may_be_known(end, turn.machine.is_write_open())
+                    && turn.send.turn.is_held()
+                    && (end != EofKind::PeerClosed || event_loop::is_loop_thread()) =>
+            {
+                status = match end {
+                    EofKind::PeerClosed => WireStatus::Eof,
+                    _ => WireStatus::Error(Fault::Reset(None)),
+                };
                 RecvEvent::Cancelled
             }
             Ok(0) => turn.judge_eof(end),
-            Ok(_) => RecvEvent::Cancelled,
+            Ok(_) => {
+                status = WireStatus::Data;
+                RecvEvent::Cancelled
+            }
             Err(error) => match classify(&error) {
                 Failure::WouldBlock | Failure::Interrupted | Failure::Call(_) => {
                     RecvEvent::Cancelled
@@ -103,21 +148,9 @@ impl Connection {
         let mut state = turn.release_unused();
         let actions = state.machine.handle_recv_event(permit, what, clock::now());
         state = self.apply(state, actions);
-        if let Some(fault) = failure {
-            state = self.handle_input(state, Input::WireFailed(fault));
-        }
         // A reader may have started to wait. The event loop may have seen an event and left it to this thread.
         self.notify_waiters(&state);
-        if state.monitor == Monitor::Off && state.needs_monitor() {
-            if let Ok(loop_handle) = LoopHandle::get() {
-                if self.queue_for_monitoring(&mut state, loop_handle) {
-                    drop(state);
-                    loop_handle.post(Command::ScanIdle, Urgency::Soon);
-                    state = self.state();
-                }
-            }
-        }
-        (state, status)
+        (self.resume_monitoring(state), status)
     }
 }
 
@@ -137,7 +170,8 @@ impl ConnectionState {
                 | Background::WatchErrors
                 | Background::Nothing
                 | Background::Discard
-                | Background::Ingest => Some(Health::Ended),
+                | Background::Ingest
+                | Background::Preamble => Some(Health::Ended),
             },
         }
     }

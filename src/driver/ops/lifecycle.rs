@@ -3,6 +3,7 @@
 use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
+use crate::driver::connection::call_timer::WaitLimit;
 use crate::driver::connection::{CallLimit, Connection, StateGuard};
 use crate::driver::event_loop;
 use crate::driver::sys::clock;
@@ -21,10 +22,12 @@ impl Connection {
                 Some(Ok(())) => {
                     let info = state.info.as_ref().expect("an open connection has its info");
                     let (endpoints, timings) = (info.endpoints(), info.timings());
+                    let (proxy, unix) = (info.proxy(), info.unix_peer());
                     let negotiated = state.machine.negotiated();
                     drop(state);
-                    let requested = self.requested().clone();
-                    return Ok(SocketInfo::new(requested, endpoints, timings, negotiated));
+                    let requested = self.requested().as_socket_address().clone();
+                    let ends = (endpoints, proxy, unix);
+                    return Ok(SocketInfo::new(requested, ends, timings, negotiated));
                 }
                 Some(Err(fault)) => return Err(state.error_for(fault)),
                 None => state = self.wait_until(state, until, TimerKind::Opened)?,
@@ -37,12 +40,13 @@ impl Connection {
         let until = limit.map(WaitLimit::after);
         let mut state = self.state();
         loop {
-            // The program may exit as soon as it learns of the end, so FIN is sent first.
-            let executing = state.executors > 0 && until.is_none_or(|until| until.left().is_some());
-            match state.machine.outcome() {
-                Some(Ok(())) if !executing => return Ok(()),
+            let is_over = until.is_some_and(|until| until.left().is_none());
+            // A clean end that is still being executed is known when the limit passes.
+            let result = if is_over { state.machine.outcome() } else { state.closed_result() };
+            match result {
+                Some(Ok(())) => return Ok(()),
                 Some(Err(fault)) => return Err(state.error_for(fault)),
-                Some(Ok(())) | None => state = self.wait_until(state, until, TimerKind::Closed)?,
+                None => state = self.wait_until(state, until, TimerKind::Closed)?,
             }
         }
     }
@@ -188,31 +192,16 @@ impl Connection {
         let mut state = self.state_soon();
         let mut wake = [const { None }; 2];
         for (side, wake) in sides.iter().zip(&mut wake) {
-            change(state.call_limit_mut(*side));
-            *wake = state.direction(*side).parker_to_wake();
+            state.change_call_limit(*side, &change);
+            *wake = match side {
+                Side::Read => state.reader_to_wake(),
+                Side::Write => state.send.parker_to_wake(),
+            };
         }
         self.notify_waiters(&state);
         drop(state);
         if !planted!(DeadlineWakesNobody) {
             wake.into_iter().flatten().for_each(|handle| handle.wake());
-        }
-    }
-}
-
-/// End of a wait; the instant is `None` if it is too far away to be represented.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WaitLimit(Option<Instant>);
-
-impl WaitLimit {
-    pub(crate) fn after(limit: Duration) -> Self {
-        WaitLimit(clock::now().checked_add(limit))
-    }
-
-    /// Returns the time left; `None` if the limit has passed.
-    pub(crate) fn left(self) -> Option<Duration> {
-        match self.0 {
-            Some(at) => Some(at.saturating_duration_since(clock::now())).filter(|d| !d.is_zero()),
-            None => Some(Duration::MAX),
         }
     }
 }

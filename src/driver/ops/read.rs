@@ -62,6 +62,7 @@ impl Connection {
         if poll_first && !blocking {
             return Err(PendingCall { wire, poll_first, last: LastCall::None(state) });
         }
+        let begun = if blocking { state.blocking_recv_begins() } else { None };
         state.recv.ready = false;
         drop(state);
         let result = wire.recv_maybe_blocking(bufs, blocking);
@@ -70,10 +71,13 @@ impl Connection {
                 timer.invalidate();
                 let mut state = self.state_after_call();
                 state.recv.predictor.on_progress(bytes < bufs.len(), poll_first);
+                if begun.is_some() {
+                    state.count_blocking_recv(begun);
+                }
                 Ok((state, wire, bytes))
             }
             result => {
-                let last = LastCall::Made(CallMade { result, blocking });
+                let last = LastCall::Made(CallMade { result, blocking, begun });
                 Err(PendingCall { wire, poll_first, last })
             }
         }
@@ -81,7 +85,7 @@ impl Connection {
 
     /// Ends a permit that received bytes.
     #[inline(always)]
-    fn finish_recv<'a>(
+    pub(super) fn finish_recv<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
         permit: RecvPermit,
@@ -105,7 +109,7 @@ impl Connection {
     }
 
     #[cold]
-    fn read_empty(&self) -> Result<usize> {
+    pub(super) fn read_empty(&self) -> Result<usize> {
         let mut state = self.state();
         match state.machine.read() {
             ReadStep::Recv(permit) | ReadStep::Ingest(permit) | ReadStep::TakePlaintext(permit) => {
@@ -155,7 +159,7 @@ impl<'a> Turn<'a> {
 
     /// Follows the machine's steps until one gives a result.
     #[inline(never)]
-    fn read_loop(
+    pub(super) fn read_loop(
         mut self,
         mut step: ReadStep,
         bufs: &mut RecvBufs<'_, '_>,

@@ -14,7 +14,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::spin::SpinResult;
 use super::wait::WaitResult;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::{StateGuard, Turn};
@@ -54,6 +56,8 @@ pub(crate) struct CallMade {
     pub(crate) result: io::Result<usize>,
     /// Whether it was allowed to block in the kernel.
     pub(crate) blocking: bool,
+    /// When it began, if it was allowed to block and its length matters.
+    pub(crate) begun: Option<Instant>,
 }
 
 /// The system call of a permit.
@@ -119,11 +123,36 @@ impl Turn<'_> {
         let mut waited = *poll_first;
         // A thread that must not wait finds out only by a call.
         let mut poll_first = waited && !event_loop::is_loop_thread();
+        let mut may_spin = side == Side::Read;
+        let mut spun = false;
+        // Whether the connection had failed before the call. If not, data may come between the call and the failure.
+        let mut failed_before = false;
         loop {
-            let CallMade { result, blocking } = match made.take() {
+            let CallMade { result, blocking, begun } = match made.take() {
                 Some(made) => made,
                 None => {
-                    let blocking = side == Side::Read && self.may_block_in_recv(timer);
+                    failed_before = side == Side::Read && self.failure().is_some();
+                    let blocking =
+                        side == Side::Read && !failed_before && self.may_block_in_recv(timer);
+                    let begun = if blocking { self.blocking_recv_begins() } else { None };
+                    if poll_first && std::mem::take(&mut may_spin) {
+                        match self.spin(wire, &mut *call.make, timer) {
+                            SpinResult::Off => {}
+                            SpinResult::Made(result) => {
+                                *made = Some(CallMade { result, blocking: false, begun: None });
+                                poll_first = false;
+                                spun = true;
+                                continue;
+                            }
+                            SpinResult::Nothing => {
+                                poll_first = self.failure().is_none();
+                                if !(call.is_permitted)(&self.machine) {
+                                    return RetryResult::Revoked;
+                                }
+                                continue;
+                            }
+                        }
+                    }
                     if poll_first && !blocking {
                         match self.wait_ready(wire, timer) {
                             WaitResult::Ready => {}
@@ -144,7 +173,7 @@ impl Turn<'_> {
                         self.direction(side).ready = false;
                         self.unlock();
                     }
-                    CallMade { result: (call.make)(wire, blocking), blocking }
+                    CallMade { result: (call.make)(wire, blocking), blocking, begun }
                 }
             };
             let is_timed = side == Side::Read && poll_first && !blocking;
@@ -157,6 +186,9 @@ impl Turn<'_> {
             };
             self.lock();
             self.direction(side).parked = false;
+            if std::mem::take(&mut spun) {
+                self.count_spin_made(&result);
+            }
             match result {
                 Ok(_) if is_eof => return RetryResult::Eof(end),
                 Ok(bytes) => {
@@ -164,16 +196,25 @@ impl Turn<'_> {
                     predictor.on_progress((call.took_all)(bytes), waited);
                     if let Some(wait) = wait {
                         predictor.on_waited(wait);
+                        if let Some(busy_poll) = self.extras.busy_poll_mut() {
+                            busy_poll.on_waited(wait);
+                        }
                     }
+                    self.count_blocking_recv(begun);
                     return RetryResult::Bytes(bytes);
                 }
-                Err(error) => match classify(&error) {
+                Err(error) => match classify_for(wire, side, &error) {
                     Failure::WouldBlock => {
                         if let (Side::Read, Some(fault)) = (side, self.failure()) {
-                            // No data is left before the failure.
-                            if (call.is_permitted)(&self.machine) {
+                            if !(call.is_permitted)(&self.machine) {
+                                return RetryResult::Revoked;
+                            }
+                            if failed_before || planted!(BelievesOldReceive) {
+                                // No data is left before the failure.
                                 return RetryResult::Failed(fault);
                             }
+                            poll_first = false;
+                            continue;
                         }
                         let direction = self.direction(side);
                         if !waited {
@@ -213,6 +254,13 @@ impl Turn<'_> {
                 return RetryResult::Revoked;
             }
         }
+    }
+}
+
+fn classify_for(wire: &Wire, side: Side, error: &io::Error) -> Failure {
+    match side {
+        Side::Read => classify(error),
+        Side::Write => wire.classify_send(error),
     }
 }
 

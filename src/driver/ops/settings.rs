@@ -24,6 +24,12 @@ impl Connection {
         self.try_state().map_or_else(CallLimit::default, |state| state.call_limit(side))
     }
 
+    pub(crate) fn set_busy_poll(&self, limit: Option<Duration>) -> Result<()> {
+        self.check_process()?;
+        self.state_soon().extras.set_busy_poll(limit);
+        Ok(())
+    }
+
     pub(crate) fn set_nodelay(&self, on: bool) -> Result<()> {
         self.with_wire(|wire| wire.set_nodelay(on))
     }
@@ -35,6 +41,10 @@ impl Connection {
     /// Makes a system call on the wire, without the lock.
     fn with_wire<R>(&self, call: impl FnOnce(&Wire) -> io::Result<R>) -> Result<R> {
         self.check_process()?;
+        if self.requested().is_unix() {
+            let message = "a Unix-domain socket has no TCP_NODELAY";
+            return Err(Error::with_message(ErrorKind::InvalidState, message));
+        }
         let wire = self.established_wire()?;
         call(&wire).map_err(|error| self.option_error(&wire, &error))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lifecycle::WaitLimit;
+use crate::driver::connection::call_timer::WaitLimit;
 use crate::driver::connection::{Connection, SocketRegistry};
 use crate::driver::event_loop;
 use crate::driver::registry::ScopeId;
@@ -30,9 +30,12 @@ impl SocketRegistry {
     /// Closes the listeners, refuses new sockets, closes all existing ones for at most `limit`, and aborts the rest.
     /// Returns how many sockets had to be reset before their accepted data was handed to the kernel.
     pub(crate) fn shutdown(&self, limit: Duration) -> usize {
-        let until = WaitLimit::after(limit);
+        self.shutdown_until(WaitLimit::after(limit))
+    }
+
+    pub(crate) fn shutdown_until(&self, until: WaitLimit) -> usize {
         for listener in self.take_listeners() {
-            listener.abort();
+            listener.abort(until);
         }
         let (mut reset, mut again) = (0, false);
         while let Some(sockets) = self.remaining() {

@@ -5,12 +5,12 @@
 //! as the send buffer allows. The event loop sends the rest when the wire becomes writable. So only one thread sends
 //! at a time, and few callers wait for it: a writer that finds the queue full, `flush`, and a close.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::read::RecvResult;
 use super::retry::CallStep;
+use super::transmit::{TransmitResult, UnknownCause};
 use super::wait::WaitResult;
 use crate::driver::connection::buffers;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
@@ -19,25 +19,11 @@ use crate::driver::connection::{Connection, ConnectionState, StateGuard, Turn, W
 use crate::driver::event_loop::idle_list::IDLE_DELAY;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
-use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::io_bufs::{RecvBufs, SendBufs};
 use crate::driver::sys::wake::{PollResult, Side, WakeHandle};
 use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
-use crate::driver::sys::wire::Wire;
-use crate::error::{Fault, Result};
-use crate::machine::{Background, Input, RecvEvent, RecvPermit, SendPermit, Transmit};
-
-/// Result of sending queued ciphertext.
-enum TransmitResult<'a> {
-    /// The wire may accept more.
-    Progress(StateGuard<'a>),
-    /// The wire accepts nothing now.
-    WouldBlock(StateGuard<'a>),
-    /// The kernel is unable to send now, and will not report when it is able.
-    Unable(StateGuard<'a>),
-    /// Another thread is sending.
-    Elsewhere(StateGuard<'a>),
-}
+use crate::error::Result;
+use crate::machine::{Input, RecvEvent, RecvPermit, SendPermit};
 
 impl Turn<'_> {
     /// Receives ciphertext, using up the permit.
@@ -51,6 +37,7 @@ impl Turn<'_> {
                     let (state, actions) = connection.ingest(state, permit, recv_buf);
                     connection.apply(state, actions)
                 });
+                self.count_decrypted();
                 self.checkin_wire(wire);
                 CallStep::AskAgain
             }
@@ -99,26 +86,38 @@ impl Turn<'_> {
                 return CallStep::Return(Err(error));
             }
         }
+        self.seal_and_send(permit, bufs, UnknownCause::Wait)
+    }
+
+    /// Encrypts data into the room that the queue has, using up the permit, and sends what the kernel accepts at once.
+    pub(crate) fn seal_and_send(
+        &mut self,
+        permit: SendPermit,
+        bufs: &SendBufs<'_, '_>,
+        unknown: UnknownCause,
+    ) -> CallStep {
         let mut buffers = buffers::borrow();
         let transmit = &mut buffers.get().transmit;
         let (bytes, actions) = self.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
         let mut blocked = false;
         if !transmit.is_empty() {
-            self.lend(|connection, state| match connection.send_transmit(state, transmit) {
-                TransmitResult::WouldBlock(state) => {
-                    blocked = !state.send.ready;
-                    state
+            self.lend(|connection, state| {
+                match connection.send_transmit(state, transmit, unknown) {
+                    TransmitResult::WouldBlock(state) => {
+                        blocked = !state.send.ready;
+                        state
+                    }
+                    TransmitResult::Progress(state)
+                    | TransmitResult::Elsewhere(state)
+                    | TransmitResult::Unable(state) => state,
                 }
-                TransmitResult::Progress(state)
-                | TransmitResult::Elsewhere(state)
-                | TransmitResult::Unable(state) => state,
             });
         }
         self.apply(actions);
         if self.machine.has_unsent() {
             self.lend(|connection, state| match blocked {
                 true => connection.defer_to_loop(state),
-                false => connection.transmit_locked(state),
+                false => connection.transmit_locked(state, unknown),
             });
         }
         // If nothing was accepted, the machine reports the reason when it is asked again.
@@ -142,22 +141,24 @@ impl Turn<'_> {
     ) -> Result<()> {
         loop {
             let mut pause = None;
-            self.lend(|connection, state| match connection.send_queued(state) {
-                // A lent session comes back whether the wire is writable or not.
-                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state)
-                    if state.machine.is_lent() && !planted!(LentSessionSpins) =>
-                {
-                    pause = Some(Duration::MAX);
-                    state
-                }
-                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state) => state,
-                TransmitResult::Elsewhere(state) => {
-                    pause = Some(Duration::MAX);
-                    state
-                }
-                TransmitResult::Unable(state) => {
-                    pause = Some(IDLE_DELAY);
-                    state
+            self.lend(|connection, state| {
+                match connection.send_queued(state, UnknownCause::Wait) {
+                    // A lent session comes back whether the wire is writable or not.
+                    TransmitResult::Progress(state) | TransmitResult::WouldBlock(state)
+                        if state.machine.is_lent() && !planted!(LentSessionSpins) =>
+                    {
+                        pause = Some(Duration::MAX);
+                        state
+                    }
+                    TransmitResult::Progress(state) | TransmitResult::WouldBlock(state) => state,
+                    TransmitResult::Elsewhere(state) => {
+                        pause = Some(Duration::MAX);
+                        state
+                    }
+                    TransmitResult::Unable(state) => {
+                        pause = Some(IDLE_DELAY);
+                        state
+                    }
                 }
             });
             if enough(self) {
@@ -221,7 +222,7 @@ impl Connection {
         mut state: StateGuard<'a>,
         limit: Option<Duration>,
     ) -> StateGuard<'a> {
-        let handshaking = state.is_opening() && state.machine.background() == Background::Ingest;
+        let handshaking = state.is_opening() && state.machine.background().drives_opening();
         if !handshaking || (state.worker_task != WorkerTask::None && self.runs_on_workers(&state)) {
             return self.wait_changed(state, limit);
         }
@@ -252,7 +253,7 @@ impl Connection {
             drop(state);
             match elsewhere {
                 true => self.defer_to_workers(),
-                false => drop(self.ingest_available(&wire, Observer::Reader)),
+                false => drop(self.ingest_available(&wire, Observer::Reader, None)),
             }
             state = self.state();
         }
@@ -273,7 +274,8 @@ impl Connection {
     /// Has some thread drive the handshake: one that waits for it already, or soon the event loop.
     pub(crate) fn schedule_handshake(self: &Arc<Self>, loop_handle: &LoopHandle) {
         let mut state = self.state();
-        let registered = REGISTRATION_IS_PERMANENT || state.token.get().is_some();
+        let registered =
+            REGISTRATION_IS_PERMANENT || state.token.get().is_some() || state.is_watched();
         if registered || !state.is_opening() || event_loop::is_loop_thread() {
             drop(state);
             loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Now);
@@ -281,210 +283,6 @@ impl Connection {
             drop(state);
             loop_handle.post(Command::ScanIdle, Urgency::Soon);
         }
-    }
-
-    // ------------------------------------------------------------- writing
-
-    /// Sends queued ciphertext as far as the kernel accepts it at once, and leaves the rest to the event loop.
-    pub(crate) fn transmit(self: &Arc<Self>) {
-        let state = self.transmit_locked(self.state());
-        self.notify_send_room(state);
-    }
-
-    /// Like [`transmit`](Self::transmit), but on the event loop. Returns whether to run again without an event.
-    pub(crate) fn transmit_on_loop(self: &Arc<Self>) -> bool {
-        let (state, unable) = match self.send_queued(self.state()) {
-            TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => (state, false),
-            TransmitResult::WouldBlock(state) => (self.defer_to_loop(state), false),
-            TransmitResult::Unable(state) => (state, true),
-        };
-        self.notify_send_room(state);
-        unable
-    }
-
-    /// Wakes the threads that may wait for room in the send queue.
-    fn notify_send_room(&self, state: StateGuard<'_>) {
-        if planted!(LoopSendsSilently) {
-            return;
-        }
-        let wake = state.send.parker_to_wake();
-        self.notify_waiters(&state);
-        drop(state);
-        if let Some(handle) = wake {
-            handle.wake();
-        }
-    }
-
-    pub(crate) fn transmit_locked<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-    ) -> StateGuard<'a> {
-        match self.send_queued(state) {
-            TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => state,
-            TransmitResult::WouldBlock(state) => self.defer_to_loop(state),
-            TransmitResult::Unable(mut state) => {
-                // The event loop may have been asked before, and has to try again.
-                state.want_writable = false;
-                self.defer_to_loop(state)
-            }
-        }
-    }
-
-    /// Sends queued ciphertext as far as the kernel accepts it at once.
-    fn send_queued<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> TransmitResult<'a> {
-        while state.wire.is_some() {
-            let Some(mut transmit) = state.machine.next_transmit() else {
-                let elsewhere = state.machine.has_unsent();
-                return if elsewhere {
-                    TransmitResult::Elsewhere(state)
-                } else {
-                    TransmitResult::Progress(state)
-                };
-            };
-            state = match self.send_transmit(state, &mut transmit) {
-                TransmitResult::WouldBlock(state) if !state.send.ready => {
-                    return TransmitResult::WouldBlock(state);
-                }
-                TransmitResult::Unable(state) => return TransmitResult::Unable(state),
-                TransmitResult::Progress(state)
-                | TransmitResult::WouldBlock(state)
-                | TransmitResult::Elsewhere(state) => state,
-            };
-        }
-        TransmitResult::Progress(state)
-    }
-
-    /// Sends one chunk and returns it to the machine.
-    fn send_transmit<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
-        transmit: &mut Transmit,
-    ) -> TransmitResult<'a> {
-        let Some(wire) = state.wire.checkout(Side::Write) else {
-            // The wire was released; the machine knows why.
-            drop(state.machine.transmit_done(transmit));
-            return TransmitResult::Progress(state);
-        };
-        state.send.ready = false;
-        drop(state);
-        let result = wire.send(&SendBufs::One(transmit.bytes()));
-        state = self.state();
-        let mut progress: fn(StateGuard<'a>) -> TransmitResult<'a> = TransmitResult::Progress;
-        let actions = match result {
-            Ok(bytes) => {
-                transmit.sent(bytes);
-                state.machine.transmit_done(transmit)
-            }
-            Err(error) => match classify(&error) {
-                Failure::Connection(fault) => {
-                    // EPIPE names no cause.
-                    let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
-                    state = self.drain_after_send_error(state, &wire, known);
-                    state.machine.transmit_failed(transmit, fault, clock::now())
-                }
-                failure => {
-                    progress = match failure {
-                        Failure::WouldBlock => TransmitResult::WouldBlock,
-                        Failure::Call(_) => TransmitResult::Unable,
-                        _ => TransmitResult::Progress,
-                    };
-                    state.machine.transmit_done(transmit)
-                }
-            },
-        };
-        state = self.apply(state, actions);
-        state = self.checkin_wire(state, Side::Write, wire);
-        if state.want_writable && !state.machine.has_unsent() {
-            state = self.reclaim_from_loop(state);
-        }
-        progress(state)
-    }
-
-    /// Receives what the peer sent before the wire failed during a send. An alert, for example, tells more than the
-    /// send error.
-    fn drain_after_send_error<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        wire: &Arc<Wire>,
-        known: Option<Fault>,
-    ) -> StateGuard<'a> {
-        if state.machine.runs_foreign_code() {
-            // A thread that closes the socket does not wait for this.
-            let mut state = state;
-            state.error_probe = true;
-            drop(state);
-            self.defer_to_workers();
-        } else {
-            drop(state);
-            self.ingest_available(wire, Observer::Sender(known));
-        }
-        let own = known.is_none().then_some(Side::Write);
-        self.wait_for_cause(self.state(), Side::Read, own)
-    }
-
-    /// Has the event loop send the rest when the wire becomes writable.
-    fn defer_to_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
-        if state.want_writable || state.wire.is_none() {
-            return state;
-        }
-        state.want_writable = true;
-        drop(state);
-        match LoopHandle::get() {
-            Ok(loop_handle) => {
-                loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Now)
-            }
-            Err(fault) => drop(self.handle_input(self.state(), Input::WireFailed(fault))),
-        }
-        self.state()
-    }
-
-    /// Stops the event loop from watching for writability, because nothing is queued any more.
-    #[cold]
-    fn reclaim_from_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
-        state.want_writable = false;
-        drop(state);
-        if let Ok(loop_handle) = LoopHandle::get() {
-            loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Soon);
-        }
-        self.state()
-    }
-
-    /// Returns a borrowed wire.
-    #[inline(always)]
-    fn checkin_wire<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
-        side: Side,
-        wire: Arc<Wire>,
-    ) -> StateGuard<'a> {
-        match state.wire.checkin(side, wire) {
-            None => state,
-            Some(wire) => self.drop_wire_unlocked(state, wire),
-        }
-    }
-
-    /// Drops a wire. Does so outside the lock if that may close its descriptor.
-    pub(crate) fn drop_wire_if_last<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        wire: Arc<Wire>,
-    ) -> StateGuard<'a> {
-        if state.wire.is_some() {
-            drop(wire);
-            return state;
-        }
-        self.drop_wire_unlocked(state, wire)
-    }
-
-    #[cold]
-    fn drop_wire_unlocked<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        wire: Arc<Wire>,
-    ) -> StateGuard<'a> {
-        drop(state);
-        drop(wire);
-        self.state()
     }
 }
 

@@ -8,7 +8,8 @@
 //! 3. Tell the machine. From then on no thread receives, and a reader leaves the wire.
 //! 4. Peek at the wire once. The peer has nothing to send before it has seen the ClientHello, or the go-ahead of a
 //!    server. So any byte there was injected, or belongs to plaintext that the program should have read. Only a server
-//!    that sent its go-ahead before may find a ClientHello, which stays on the wire for TLS.
+//!    that sent its go-ahead before may find a ClientHello, which stays on the wire for TLS. Through an `https` proxy,
+//!    everything on the wire is decrypted first, and what is then unread counts.
 //! 5. Pass the connection to the new socket. It sends the go-ahead, if there is one, before its handshake.
 
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::driver::connection::eof::Observer;
+use crate::driver::connection::monitor::IngestResult;
 use crate::driver::connection::transfer::NewOwner;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, Turn, UpgradeConfig};
 use crate::driver::event_loop;
@@ -26,7 +28,7 @@ use crate::driver::sys::wire::would_block_error;
 use crate::driver::sys::{self, clock};
 use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
 use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
-use crate::options::TlsSide;
+use crate::options::{TlsSide, client_setup};
 use crate::tls::TlsOptions;
 
 /// What an upgrade needs besides the socket.
@@ -46,16 +48,13 @@ const MAX_GO_AHEAD: usize = 4096;
 impl Connection {
     /// Upgrades with the given settings of a client, or else with those of the socket's options.
     pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Connection>> {
-        let prepare = |config: &UpgradeConfig| {
-            let hostname = self.requested().hostname();
-            match (tls, &config.tls) {
-                (None, side) => side.setup(hostname),
-                (Some(tls), TlsSide::Client(_)) => TlsSetup::new(tls, hostname),
-                (Some(_), TlsSide::Server(_)) => Err(Error::invalid_options(
-                    "start_tls_with has settings of a client, but server_tls makes this end the \
+        let prepare = |config: &UpgradeConfig| match (tls, &config.tls) {
+            (None, side) => side.setup(self.requested()),
+            (Some(tls), TlsSide::Client(_)) => client_setup(tls, self.requested()),
+            (Some(_), TlsSide::Server(_)) => Err(Error::invalid_options(
+                "start_tls_with has settings of a client, but server_tls makes this end the \
                      server",
-                )),
-            }
+            )),
         };
         self.prepare_upgrade(&[], prepare)
     }
@@ -69,7 +68,7 @@ impl Connection {
                     go_ahead.len()
                 )));
             }
-            config.tls.setup(self.requested().hostname())
+            config.tls.setup(self.requested())
         })
     }
 
@@ -101,19 +100,20 @@ impl Connection {
         let mut claim = self.acquire_for_upgrade(upgrade.deadline)?;
         let turn = &mut claim.turn;
         turn.handle_input(Input::StartTls { accepts_hello: upgrade.accepts_hello });
-        let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
-        while awaits_reader
-            && turn.machine.is_upgrade_pending()
-            && !turn.machine.is_idle_for_upgrade()
-        {
-            // A reader leaves the wire now.
-            turn.wait_changed(None);
-        }
+        await_idle(turn);
         if turn.machine.is_upgrade_pending() {
             if let (true, Some(wire)) = (planted!(GoAheadBeforeCheck), turn.wire.cloned()) {
                 let _ = wire.send(&SendBufs::One(upgrade.preface));
             }
             turn.lend(Connection::check_no_plaintext);
+            // TLS with a proxy may have answered something since.
+            while turn.machine.is_tls()
+                && turn.machine.is_upgrade_pending()
+                && !turn.machine.is_idle_for_upgrade()
+            {
+                await_idle(turn);
+                turn.lend(Connection::check_no_plaintext);
+            }
             if planted!(UpgradesTwice) {
                 return Ok(self.complete_upgrade(claim, upgrade));
             }
@@ -138,7 +138,7 @@ impl Connection {
             if let Some(reason) = state.machine.upgrade_error() {
                 break state.upgrade_error(reason);
             }
-            let free = !state.send.turn_held || planted!(UpgradesTwice);
+            let free = !state.send.turn.is_held() || planted!(UpgradesTwice);
             if !state.is_opening() && free && state.writers_waiting == 0 {
                 return Ok(UpgradeClaim { turn: Turn::take(self, state, Side::Write) });
             }
@@ -166,6 +166,12 @@ impl Connection {
 
     /// Peeks at the wire, which neither direction uses now.
     fn check_no_plaintext<'a>(self: &'a Arc<Self>, state: StateGuard<'a>) -> StateGuard<'a> {
+        if state.machine.is_tls() {
+            return self.check_nothing_unread(state);
+        }
+        if !state.machine.is_upgrade_pending() {
+            return state;
+        }
         let wire = state.wire.cloned().expect("an open connection has a wire");
         drop(state);
         let mut first = [0];
@@ -193,6 +199,35 @@ impl Connection {
         self.drop_wire_if_last(state, wire)
     }
 
+    /// Decrypts what an `https` proxy has sent, and checks that nothing of it is the target's.
+    fn check_nothing_unread<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
+        while state.machine.is_upgrade_pending() && !state.machine.has_unread() {
+            let wire = state.wire.cloned().expect("an open connection has a wire");
+            drop(state);
+            let result = self.ingest_available(&wire, Observer::Upgrade, None);
+            let failure = match result {
+                IngestResult::All | IngestResult::Some => None,
+                IngestResult::Unable => wire.peek(&mut [0]).err(),
+            };
+            state = self.drop_wire_if_last(self.state(), wire);
+            match (result, failure) {
+                (IngestResult::All, _) => break,
+                // Only a wire that is known to be clean is passed on.
+                (IngestResult::Unable, Some(error)) if !is_passing(&error) => {
+                    let input = Input::WireFailed(fault_from_io(&error));
+                    state = self.handle_input(state, input);
+                }
+                (IngestResult::Some | IngestResult::Unable, _) => {}
+            }
+        }
+        match state.machine.first_unread() {
+            Some(first) if state.machine.is_upgrade_pending() => {
+                self.handle_input(state, Input::UnexpectedPlaintext { first })
+            }
+            Some(_) | None => state,
+        }
+    }
+
     /// Passes the connection to a new socket.
     fn complete_upgrade(
         self: &Arc<Self>,
@@ -202,16 +237,17 @@ impl Connection {
         let Upgrade { config, setup, preface, deadline, .. } = upgrade;
         let now = clock::now();
         let state = &mut claim.turn;
+        let proxy = state.machine.take_proxy_session();
         let actions = state.machine.handle(Input::UpgradeReady, now);
-        let mut upgraded =
-            ConnectionState::new(Machine::upgraded(&config.config, setup, preface, *deadline, now));
+        let machine = Machine::upgraded(&config.config, setup, preface, proxy, *deadline, now);
+        let mut upgraded = ConnectionState::new(machine);
         let taken = state.take_wire();
         if let Some(wire) = &taken.wire {
             upgraded.wire.attach(Arc::clone(wire));
         }
         upgraded.is_tls = true;
         upgraded.info = state.info.clone();
-        upgraded.set_call_limits(state.call_limits());
+        upgraded.extras = state.extras.inherited();
         // The slot passes to the new socket as well.
         let slot = state.slot.take();
         let totals = state.totals();
@@ -233,6 +269,18 @@ impl Connection {
             }
         });
         upgraded
+    }
+}
+
+/// Waits until no thread is at the wire of a pending upgrade.
+fn await_idle(turn: &mut Turn<'_>) {
+    let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
+    while awaits_reader
+        && turn.machine.is_upgrade_pending()
+        && (!turn.machine.is_idle_for_upgrade() || turn.error_probe)
+    {
+        // A reader leaves the wire now, or the event loop takes the wire's error.
+        turn.wait_changed(None);
     }
 }
 
@@ -283,6 +331,11 @@ impl ConnectionState {
             | UpgradeError::ReadCancelled => self.misuse_error(reason),
         }
     }
+}
+
+/// Returns whether an error says nothing about the wire.
+fn is_passing(error: &io::Error) -> bool {
+    [would_block_error().kind(), io::ErrorKind::Interrupted].contains(&error.kind())
 }
 
 fn invalid_state(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

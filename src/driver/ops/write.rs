@@ -1,5 +1,6 @@
 //! Plaintext writes, on the caller's own thread, and the calls that end or flush the writing side.
 
+use std::io;
 use std::sync::Arc;
 
 use super::retry::{CallMade, CallStep, LastCall, PendingCall, RetryResult, SystemCall};
@@ -60,7 +61,7 @@ impl Connection {
                 Ok((state, wire, accepted))
             }
             result => {
-                let last = LastCall::Made(CallMade { result, blocking: false });
+                let last = LastCall::Made(CallMade { result, blocking: false, begun: None });
                 Err(PendingCall { wire, poll_first, last })
             }
         }
@@ -68,7 +69,7 @@ impl Connection {
 
     /// Ends a permit that sent bytes.
     #[inline(always)]
-    fn finish_send<'a>(
+    pub(super) fn finish_send<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
         permit: SendPermit,
@@ -90,13 +91,16 @@ impl Connection {
 
     /// Half-closes the connection, after it is established and earlier writes have ended.
     pub(crate) fn close_write(self: &Arc<Self>) -> Result<()> {
+        self.close_write_within(CallTimer::default())
+    }
+
+    pub(super) fn close_write_within(self: &Arc<Self>, mut timer: CallTimer) -> Result<()> {
         self.check_process()?;
         let state = self.state();
         if !state.is_opening() && !state.machine.is_write_open() {
             return state.check_failed();
         }
         drop(state);
-        let mut timer = CallTimer::default();
         let mut turn = self.acquire_turn(Side::Write, &mut timer, |state| {
             // An upgrade has the turn.
             state
@@ -133,7 +137,7 @@ impl Connection {
     }
 
     #[cold]
-    fn write_empty(&self) -> Result<usize> {
+    pub(super) fn write_empty(&self) -> Result<usize> {
         let mut state = self.state();
         match state.machine.write() {
             WriteStep::Send(permit) | WriteStep::Seal(permit) => {
@@ -173,7 +177,7 @@ impl<'a> Turn<'a> {
 
     /// Follows the machine's steps until one gives a result.
     #[inline(never)]
-    fn write_loop(
+    pub(super) fn write_loop(
         mut self,
         mut step: WriteStep,
         bufs: &SendBufs<'_, '_>,
@@ -229,12 +233,23 @@ impl<'a> Turn<'a> {
         bufs: &SendBufs<'_, '_>,
         timer: &mut CallTimer,
     ) -> CallStep {
+        let len = bufs.len();
+        self.send_call(pending, permit, &mut |wire, _| wire.send(bufs), &|bytes| bytes < len, timer)
+    }
+
+    /// Makes the call of a permit, which is used up. `took_all` says whether it sent all that the kernel accepts.
+    #[inline]
+    pub(super) fn send_call(
+        &mut self,
+        pending: PendingCall<'a>,
+        permit: SendPermit,
+        make: &mut dyn FnMut(&Wire, bool) -> io::Result<usize>,
+        took_all: &dyn Fn(usize) -> bool,
+        timer: &mut CallTimer,
+    ) -> CallStep {
         let mut pending = pending.resume(self);
-        let call = SystemCall {
-            make: &mut |wire, _| wire.send(bufs),
-            took_all: &|bytes| bytes < bufs.len(),
-            is_permitted: &|machine| machine.permits_send(&permit),
-        };
+        let call =
+            SystemCall { make, took_all, is_permitted: &|machine| machine.permits_send(&permit) };
         let result = self.retry(&mut pending, call, timer);
         // Before the actions, so that no reference keeps a released wire open.
         self.checkin_wire(pending.wire);

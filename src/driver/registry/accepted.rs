@@ -160,6 +160,27 @@ impl<S: Member> Registry<S> {
         }
     }
 
+    /// Counts a socket that has a slot as one of a client. Returns whether the client has fewer than `max` others.
+    pub(crate) fn count_client(&self, slot: SlotId, client: ClientKey, max: usize) -> bool {
+        let mut inner = self.lock();
+        let open = inner.clients.entry(client).or_default();
+        if planted!(HeaderForgetsClient) {
+            return true;
+        }
+        if *open >= max {
+            return false;
+        }
+        *open += 1;
+        let uncounted = Accepted { parent_slot: None, client: None };
+        inner.accepted.entry(slot).or_insert(uncounted).client = Some(client);
+        true
+    }
+
+    /// Returns the number of open sockets of a client that has a maximum.
+    pub(crate) fn open_of_client(&self, client: ClientKey) -> usize {
+        self.lock().clients.get(&client).copied().unwrap_or_default()
+    }
+
     /// Adds a socket that has a slot to a scope.
     pub(crate) fn enter_scope(&self, slot: SlotId, id: ScopeId) {
         self.lock().add_to_scope(slot, id);

@@ -1,5 +1,10 @@
 //! The descriptor of a connection, for options and queries that the crate does not offer.
 
+#[cfg(not(sockeye_shuttle))]
+mod options;
+#[cfg(sockeye_shuttle)]
+mod options_of_model;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,6 +38,7 @@ enum Owner {
 
 impl Descriptor {
     pub(crate) fn new(wire: Arc<Wire>) -> Self {
+        wire.note_shared();
         Descriptor { owner: Owner::Wire(wire) }
     }
 

@@ -21,6 +21,7 @@
 //! | any | shutdown, setsockopt of a timeout, fcntl | nothing: the next recv or send reports a broken connection |
 //! | EINTR, EINPROGRESS | connect | the attempt is in progress |
 //! | EMFILE, ENFILE, ENOBUFS, ENOMEM | socket, connect | this side lacks a resource: retried, and the address is not blamed |
+//! | any other | setsockopt of an option that the program set, before connect or listen | the attempt or the listener failed, and the address is not blamed |
 //! | any other | socket, bind, connect | the attempt failed |
 //! | EMFILE, ENFILE, ENOBUFS, ENOMEM | accept | this side lacks a resource: retried later |
 //! | EAGAIN | accept | wait |
@@ -28,9 +29,9 @@
 //! | any other | accept | that connection was gone before it was taken: the next one is tried, after a pause if there are many |
 //! | any | epoll\_ctl | retried later, unless a caller waits for the event loop: it would wait forever. A thread that waits for a connection tries again |
 
-use std::io;
+use std::{fmt, io};
 
-use crate::error::Fault;
+use crate::error::{Fault, TcpOption};
 
 /// The meaning of a failed receive or send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +81,43 @@ pub(crate) fn is_reset(error: &io::Error) -> bool {
 /// Returns the fault for a failed attempt. If this side lacks a resource, the fault is `Io` and does not blame the
 /// address.
 pub(crate) fn fault_from_connect(error: &io::Error) -> Fault {
-    let code = os_code(error);
-    if is_resource_exhaustion(code) { Fault::Io(code) } else { Fault::Connect(code) }
+    let unset = unset_option(error);
+    match (os_code(unset.map_or(error, |unset| &unset.error)), unset) {
+        (code, _) if is_resource_exhaustion(code) => Fault::Io(code),
+        (code, Some(unset)) => Fault::Option(unset.option, code),
+        (code, None) => Fault::Connect(code),
+    }
+}
+
+/// Returns the fault of an existing socket that could not be configured.
+pub(crate) fn fault_from_setup(error: &io::Error) -> Fault {
+    match unset_option(error) {
+        Some(UnsetOption { option, error }) => Fault::Option(*option, os_code(error)),
+        None => Fault::Io(os_code(error)),
+    }
+}
+
+/// An option that the operating system did not set.
+#[derive(Debug)]
+pub(crate) struct UnsetOption {
+    pub(crate) option: TcpOption,
+    pub(crate) error: io::Error,
+}
+
+impl fmt::Display for UnsetOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.option.message(), self.error)
+    }
+}
+
+impl std::error::Error for UnsetOption {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+fn unset_option(error: &io::Error) -> Option<&UnsetOption> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// The meaning of a failed accept.

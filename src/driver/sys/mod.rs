@@ -1,5 +1,6 @@
 //! The lowest room of the driver: every system call, every condition on the platform, locks, threads and the clock.
 
+pub(crate) mod bind_options;
 pub(crate) mod clock;
 pub(crate) mod connecting;
 pub(crate) mod descriptor;
@@ -11,14 +12,20 @@ pub(crate) mod lock_order;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod loop_thread;
+pub(crate) mod own_poll;
 pub(crate) mod per_process;
 #[cfg(sockeye_shuttle)]
 pub mod shuttle;
 pub(crate) mod socket;
+pub(crate) mod splice;
 pub(crate) mod starvation;
 pub(crate) mod sync;
+pub(crate) mod unix_domain;
 pub(crate) mod wake;
 pub(crate) mod wire;
+
+/// Whether connections to addresses use Unix-domain sockets below, so that tests of TCP test those.
+pub(crate) const ALWAYS_UNIX: bool = cfg!(sockeye_unix);
 
 /// Whether the layers below the driver are the model of `shuttle`.
 pub(crate) const IS_MODEL: bool = cfg!(sockeye_shuttle);

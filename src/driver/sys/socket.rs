@@ -7,6 +7,34 @@ use socket2::{SockRef, Type};
 
 use super::errno::is_not_a_socket;
 
+/// Creates a stream socket that does not block.
+#[cfg(all(
+    any(target_os = "linux", target_os = "android", target_os = "freebsd"),
+    not(sockeye_shuttle)
+))]
+pub(crate) fn nonblocking_socket(
+    domain: socket2::Domain,
+    protocol: Option<socket2::Protocol>,
+) -> io::Result<socket2::Socket> {
+    socket2::Socket::new(domain, Type::STREAM.nonblocking(), protocol)
+}
+
+/// Creates a stream socket that does not block.
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    sockeye_shuttle
+)))]
+pub(crate) fn nonblocking_socket(
+    domain: socket2::Domain,
+    protocol: Option<socket2::Protocol>,
+) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(domain, Type::STREAM, protocol)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 /// Prevents SIGPIPE on Apple's systems, where that is a socket option and not a flag of each call. Sockets that the
 /// crate opens already have the option set.
 pub(crate) fn forbid_signals(socket: &SockRef<'_>) -> io::Result<()> {

@@ -1,10 +1,11 @@
-//! One TCP stream: its descriptor and every system call on it.
+//! One stream, of TCP or a Unix-domain socket: its descriptor and every system call on it.
 //!
 //! No call blocks, with one exception. On Linux the caller may ask for a receive that blocks in the kernel for at most
 //! a few milliseconds. The descriptor is then in blocking mode, and all other calls pass `MSG_DONTWAIT`.
 
 #[cfg(not(all(unix, not(sockeye_shuttle))))]
 mod portable;
+mod reset;
 mod status;
 #[cfg(all(unix, not(sockeye_shuttle)))]
 mod unix;
@@ -19,11 +20,12 @@ use self::unix as calls;
 use super::errno::{Failure, classify, fault_from_io, is_reset_after_eof, os_code};
 use super::io_bufs::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 use super::starvation::NotifyFreed;
-use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::sync::mio;
 use super::sync::mio::net::TcpStream;
 use super::sync::mio::{Interest, Token};
 use crate::error::Fault;
+use crate::unix::{SharedPeer, UnixPeer};
 
 /// Whether a wire is registered once, by its attempt, and never deregistered: see [`Wire::register`].
 pub(crate) const REGISTRATION_IS_PERMANENT: bool = cfg!(not(all(unix, not(sockeye_condvar))));
@@ -35,16 +37,22 @@ pub(crate) const ERRORS_ONLY: Interest = Interest::PRIORITY;
 #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd))))]
 pub(crate) const ERRORS_ONLY: Interest = Interest::READABLE;
 
-/// A TCP stream. The descriptor is closed when the last call on it has returned.
+/// A stream. The descriptor is closed when the last call on it has returned.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
     /// Whether the descriptor is in blocking mode.
     blocking: AtomicBool,
+    /// The number of times that a thread had a reason to end another thread's spin.
+    spins_ended: AtomicU32,
     /// Whether both sides had already ended, without an error, when the stream was adopted.
     both_ended: bool,
     /// Whether the stream was adopted. It may have failed since it was connected.
     is_adopted: bool,
+    /// Whether the program may have a duplicate of the descriptor.
+    may_be_shared: AtomicBool,
+    /// The peer of a Unix-domain socket, which ends in another way than a TCP connection.
+    unix: SharedPeer,
     #[expect(dead_code, reason = "it is dropped last, when the descriptor is closed")]
     freed: NotifyFreed,
 }
@@ -56,6 +64,8 @@ pub(crate) enum EofKind {
     Fin,
     /// Both directions are closed. If this side has not sent FIN, that is a reset.
     HangUp,
+    /// The peer has closed a Unix-domain socket. That is a clean end, unless another call has taken a failure.
+    PeerClosed,
     /// The connection failed.
     Error(Fault),
 }
@@ -78,6 +88,19 @@ impl EofKind {
             None => EofKind::HangUp,
         }
     }
+
+    /// Classifies by the same for a Unix-domain socket. There poll(2) shows a hang-up after every close of the peer. If
+    /// the peer had not read everything, there is a pending error too.
+    pub(crate) fn of_unix(hung_up: bool, take_error: impl FnOnce() -> Option<Fault>) -> Self {
+        match hung_up {
+            false => EofKind::Fin,
+            true => match take_error() {
+                Some(fault) => EofKind::Error(fault),
+                None if planted!(TakesUnixEndForReset) => EofKind::HangUp,
+                None => EofKind::PeerClosed,
+            },
+        }
+    }
 }
 
 /// The state of a connection as poll(2) shows it, without consuming data or the pending error.
@@ -98,6 +121,15 @@ pub(crate) enum PollStatus {
     Error,
 }
 
+/// What a wire has for the next receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    Nothing,
+    Data,
+    /// Probably the peer's FIN, or a failure, with no data before it. A receive tells which.
+    End,
+}
+
 /// The result of draining a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainResult {
@@ -115,18 +147,56 @@ pub(crate) enum DrainResult {
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
+        let unix = stands_in(&stream).then(Arc::default);
         Wire {
             stream,
             blocking: AtomicBool::new(false),
+            spins_ended: AtomicU32::new(0),
             both_ended: false,
             is_adopted: false,
+            may_be_shared: AtomicBool::new(false),
+            unix,
             freed: NotifyFreed,
         }
     }
 
     /// Wraps a stream that the caller connected. `ended` says that both sides had already ended, without an error.
     pub(crate) fn adopted(stream: TcpStream, ended: bool) -> Self {
-        Wire { both_ended: ended, is_adopted: true, ..Wire::new(stream) }
+        Wire {
+            both_ended: ended,
+            is_adopted: true,
+            may_be_shared: AtomicBool::new(true),
+            ..Wire::new(stream)
+        }
+    }
+
+    /// Wraps the stream of a Unix-domain socket that the caller connected.
+    pub(crate) fn adopted_unix(stream: TcpStream, unix: SharedPeer) -> Self {
+        Wire { unix, ..Wire::adopted(stream, false) }
+    }
+
+    /// Wraps the stream of a Unix-domain socket.
+    #[cfg_attr(
+        any(not(unix), sockeye_shuttle),
+        allow(dead_code, reason = "this system has no Unix-domain sockets")
+    )]
+    pub(crate) fn unix(stream: TcpStream, peer: UnixPeer) -> Self {
+        Wire { unix: Some(Arc::new(peer)), ..Wire::new(stream) }
+    }
+
+    /// Wraps a stream that a listener accepted.
+    pub(crate) fn accepted(stream: TcpStream, unix: SharedPeer) -> Self {
+        let wire = Wire::new(stream);
+        Wire { is_adopted: true, unix: unix.or_else(|| wire.unix.clone()), ..wire }
+    }
+
+    /// Returns the peer of a Unix-domain socket.
+    pub(crate) fn unix_peer(&self) -> &SharedPeer {
+        &self.unix
+    }
+
+    fn is_unix(&self) -> bool {
+        self.unix.is_some()
     }
 
     /// Returns whether the caller connected this stream.
@@ -171,6 +241,26 @@ impl Wire {
         let can = calls::enable_blocking(&self.stream).is_ok();
         self.blocking.store(can, Ordering::Relaxed);
         can
+    }
+
+    /// Makes the descriptor non-blocking until the next receive that may block.
+    pub(crate) fn disable_blocking_recv(&self) -> io::Result<()> {
+        if self.blocking.load(Ordering::Relaxed) {
+            calls::disable_blocking(&self.stream)?;
+            self.blocking.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Returns the number that a spinning thread compares: see [`end_spin`](Self::end_spin).
+    pub(crate) fn spins_ended(&self) -> u32 {
+        self.spins_ended.load(Ordering::Relaxed)
+    }
+
+    /// Ends the spin of a thread that receives. The caller has the lock of the state. A thread reads the number under that
+    /// lock before it spins.
+    pub(crate) fn end_spin(&self) {
+        self.spins_ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sends as many bytes as the kernel's send buffer takes.
@@ -274,35 +364,51 @@ impl Wire {
         DrainResult::More
     }
 
-    /// Aborts an attempt that is no longer wanted, also for a forked process that has the same descriptor. An attempt
-    /// that has succeeded is left to close normally.
-    pub(crate) fn cancel_attempt(&self) {
-        if self.stream.peer_addr().is_err() {
-            self.reset();
-        }
-    }
-
     /// Classifies a receive that returned 0 bytes. The kernel also returns 0 after a reset whose error another call has
     /// consumed. After a plain FIN the write direction is still open. After a reset neither direction is.
     pub(crate) fn classify_eof(&self) -> EofKind {
+        if self.is_unix() {
+            return EofKind::of_unix(self.has_hung_up(), || self.take_error());
+        }
         EofKind::new(self.has_hung_up(), || self.take_error(), self.both_ended)
+    }
+
+    /// Classifies the failure of a send. A send to a Unix-domain peer that has closed fails at once, and says nothing about
+    /// what the peer sent before: that ends as its receives say.
+    pub(crate) fn classify_send(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe if self.is_unix() => {
+                Failure::Connection(Fault::ResetAfterEnd(os_code(error)))
+            }
+            _ => classify(error),
+        }
     }
 
     /// Returns whether both directions are closed, by a reset or by both FINs.
     pub(crate) fn has_hung_up(&self) -> bool {
-        status::has_hung_up(&self.stream)
+        status::has_hung_up(&self.stream, self.is_unix())
+    }
+
+    /// Returns whether the peer of a Unix-domain socket has closed, cleanly or not.
+    pub(crate) fn has_unix_peer_closed(&self) -> bool {
+        self.is_unix() && self.has_hung_up()
+    }
+
+    /// Looks at what the next receive would find. Takes nothing, not even the pending error. So it may happen while other
+    /// threads use the wire.
+    pub(crate) fn incoming(&self) -> Incoming {
+        status::incoming(&self.stream)
+    }
+
+    /// Returns whether the send buffer has room, or a send fails at once. `None` if the system does not tell.
+    pub(crate) fn is_writable(&self) -> Option<bool> {
+        status::is_writable(&self.stream)
     }
 
     /// Polls the connection while another thread may be in a receive. It does not take the pending error, which the
     /// kernel reports only once.
     pub(crate) fn poll_status(&self) -> PollStatus {
-        status::poll_status(&self.stream)
-    }
-
-    /// Sends a reset. Linux and Android send it at once, even if other threads are using the descriptor. Elsewhere it
-    /// is sent when the last of them drops the descriptor.
-    pub(crate) fn reset(&self) {
-        status::reset(&self.stream);
+        status::poll_status(&self.stream, self.is_unix())
     }
 
     /// Registers the descriptor edge-triggered. The first event reports the current state, and later events report
@@ -356,6 +462,17 @@ impl Wire {
     /// Does nothing: closing the descriptor removes the registration.
     #[cfg(not(all(unix, not(sockeye_condvar))))]
     pub(crate) fn deregister(&self, _registry: &mio::Registry) {}
+}
+
+/// Returns whether a Unix-domain socket stands in for a connection to an address.
+#[cfg(not(sockeye_shuttle))]
+fn stands_in(_: &TcpStream) -> bool {
+    super::ALWAYS_UNIX
+}
+
+#[cfg(sockeye_shuttle)]
+fn stands_in(stream: &TcpStream) -> bool {
+    stream.is_unix()
 }
 
 pub(crate) fn would_block_error() -> io::Error {

@@ -25,6 +25,7 @@ const ROUTE_HEADER: usize = 12;
 const DESTINATION: u16 = 1;
 const SOURCE: u16 = 2;
 const INTERFACE: u16 = 4;
+const MARK: u16 = 16;
 const PROTOCOL: u16 = 27;
 const DESTINATION_PORT: u16 = 29;
 
@@ -46,22 +47,41 @@ pub(super) enum Leads {
     Nowhere,
 }
 
+/// Options of a socket that the choice of a route may depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Via {
+    pub(super) mark: Option<u32>,
+    /// Index of the interface that the socket is bound to.
+    pub(super) interface: Option<u32>,
+}
+
+/// Returns the index of the interface with this name.
+pub(super) fn interface(name: &str) -> io::Result<u32> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    Ok(rustix::net::netdevice::name_to_index(&socket, name)?)
+}
+
 /// Queries the route for a TCP connection to `peer`, with `from` as its source address if known.
-pub(super) fn leads(peer: SocketAddr, from: Option<IpAddr>) -> io::Result<Leads> {
+pub(super) fn leads(peer: SocketAddr, from: Option<IpAddr>, via: Via) -> io::Result<Leads> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    send(&socket, &request(peer, from), SendFlags::empty())?;
+    send(&socket, &request(peer, from, via), SendFlags::empty())?;
     // The kernel queues the reply before send returns. It has less than 200 bytes.
     let mut answer = [0; 4096];
     let (_, len) = recv(&socket, &mut answer, RecvFlags::DONTWAIT)?;
     read(answer.get(..len).unwrap_or(&answer))
 }
 
-fn request(peer: SocketAddr, from: Option<IpAddr>) -> Vec<u8> {
+fn request(peer: SocketAddr, from: Option<IpAddr>, via: Via) -> Vec<u8> {
     let mut message = Vec::with_capacity(128);
     message.extend([0; 4]);
     message.extend(GET_ROUTE.to_ne_bytes());
@@ -77,10 +97,15 @@ fn request(peer: SocketAddr, from: Option<IpAddr>) -> Vec<u8> {
     if let Some(from) = from {
         add_address(&mut message, SOURCE, from);
     }
-    if let SocketAddr::V6(peer) = peer {
-        if peer.scope_id() != 0 {
-            add(&mut message, INTERFACE, &peer.scope_id().to_ne_bytes());
-        }
+    let scope = match peer {
+        SocketAddr::V6(peer) => Some(peer.scope_id()).filter(|scope| *scope != 0),
+        SocketAddr::V4(_) => None,
+    };
+    if let Some(interface) = via.interface.or(scope) {
+        add(&mut message, INTERFACE, &interface.to_ne_bytes());
+    }
+    if let Some(mark) = via.mark {
+        add(&mut message, MARK, &mark.to_ne_bytes());
     }
     add(&mut message, PROTOCOL, &[TCP]);
     add(&mut message, DESTINATION_PORT, &peer.port().to_be_bytes());

@@ -53,6 +53,7 @@ impl Closed {
                 | Input::AbortWrite
                 | Input::CloseWrite
                 | Input::CancelRead
+                | Input::AllowHalfOpen
                 | Input::StartTls { .. }
                 | Input::UpgradeReady
                 | Input::UnexpectedPlaintext { .. }

@@ -1,73 +1,82 @@
-//! Transitions from the start to an open connection: the race of the addresses, and the TLS handshake.
+//! Transitions from the start to a connection: the race of the addresses.
 
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::super::happy_eyeballs::{HappyEyeballs, RaceStep};
-use super::super::tls::{Session, SessionState, Summary};
+use super::super::race::Race;
+use super::super::tls::Summary;
 use super::super::{
-    Actions, Attach, AttemptId, Config, Fault, Input, Policy, ReadStep, RecvEvent, Release, Step,
-    TimerKind, UpgradeError,
+    Actions, Attach, Attempt, AttemptId, Config, Fault, Input, ReadStep, Step, TimerKind,
+    UpgradeError,
 };
-use super::new_session::{discard_setup, new_session, start_handshake};
-use super::{Closed, ConnectFailed, Half, Pipe, State};
-use crate::info::{Phase, Timings};
-use crate::tls::{Failure, TlsSetup};
+use super::handshaking::Handshaking;
+use super::new_session::discard_setup;
+use super::opening::{ProxyAgain, ReadIntent, announce_connect_failed, connect_timer, open};
+use super::preamble::Preamble;
+use super::routing::Routing;
+use super::{ConnectFailed, Pipe, ProxyPart, State};
+use crate::egress::IngressRules;
+use crate::info::Timings;
+use crate::tls::TlsSetup;
 
 #[derive(Debug)]
 pub(in super::super) struct Connecting {
-    happy_eyeballs: HappyEyeballs,
+    race: Race,
     timer: Option<Instant>,
     read_intent: ReadIntent,
     /// The setup for TLS from the start.
     setup: Option<TlsSetup>,
-}
-
-/// A connection with a TLS handshake in progress.
-#[derive(Debug)]
-pub(in super::super) struct Handshaking {
-    pipe: Pipe,
-    handshake: HandshakeKind,
-    started_at: Instant,
-    timer: Option<Instant>,
-    read_intent: ReadIntent,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HandshakeKind {
-    /// TLS from the start.
-    Initial,
-    /// A connection that existed already, not yet started: with TLS from the start, or in plaintext.
-    InitialNotStarted,
-    /// An upgrade of a plaintext connection, not yet started.
-    UpgradeNotStarted,
-    Upgrade,
-}
-
-/// Whether the user will read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadIntent {
-    Wanted,
-    Cancelled,
+    /// The way through a proxy.
+    routing: Option<Box<Routing>>,
+    /// The rules for the PROXY header of a connection that exists already.
+    header_rules: Option<Arc<IngressRules>>,
 }
 
 impl Connecting {
-    pub(super) fn new(config: Config, now: Instant) -> Self {
+    pub(super) fn new(mut config: Config, now: Instant) -> Self {
+        let race = Race::new(&config, now);
+        let route = config.route.take();
         Connecting {
-            happy_eyeballs: HappyEyeballs::new(&config, now),
+            routing: route.map(|route| Box::new(Routing::new(&config, route))),
+            race,
             timer: connect_timer(&config, now),
             read_intent: ReadIntent::Wanted,
             setup: config.tls,
+            header_rules: config.header_rules,
         }
+    }
+
+    /// Connects to a proxy again, for another address of the target.
+    pub(super) fn again(again: ProxyAgain, now: Instant, actions: &mut Actions) -> State {
+        let ProxyAgain { routing, proxy, next_id, timer, read_intent, setup } = again;
+        let (bind, egress) = (routing.bind(), routing.egress());
+        let mut happy_eyeballs = HappyEyeballs::again(proxy, bind, egress, next_id, now);
+        let step = happy_eyeballs.start(now, actions);
+        let (race, routing) = (Race::Addresses(happy_eyeballs), Some(routing));
+        let header_rules = None;
+        let connecting = Connecting { race, timer, read_intent, setup, routing, header_rules };
+        Box::new(connecting).apply_race_step(step, now, actions)
     }
 
     /// Starts to connect, unless the deadline has passed.
     pub(super) fn start(mut self: Box<Self>, now: Instant, actions: &mut Actions) -> State {
         if self.timer.is_some_and(|at| at <= now) {
-            self.happy_eyeballs.start_too_late(now);
+            self.race.start_too_late(now);
             let fault = Fault::TimedOut(TimerKind::Start);
             return self.cancel(fault, Err(fault), now, actions);
         }
-        let step = self.happy_eyeballs.start(now, actions);
+        if let Some(routing) = self.routing.as_mut().filter(|routing| !routing.is_started()) {
+            match routing.start(now) {
+                Ok(wants_lookup) => actions.resolve = wants_lookup,
+                Err(fault) => return self.connect_failed(fault, Err(fault), now, actions),
+            }
+        }
+        if self.resolves_target() {
+            return State::Connecting(self);
+        }
+        let step = self.race.start(now, actions);
         self.apply_race_step(step, now, actions)
     }
 
@@ -79,19 +88,15 @@ impl Connecting {
     ) -> State {
         match input {
             Input::PartialResolved(addresses) => {
-                let step = self.happy_eyeballs.on_resolved(Ok(addresses), false, now, actions);
-                self.apply_race_step(step, now, actions)
+                self.on_resolved(Ok(addresses), false, now, actions)
             }
-            Input::Resolved(answer) => {
-                let step = self.happy_eyeballs.on_resolved(answer, true, now, actions);
-                self.apply_race_step(step, now, actions)
-            }
+            Input::Resolved(answer) => self.on_resolved(answer, true, now, actions),
             Input::Attempted { id, result } => {
-                let step = self.happy_eyeballs.on_attempted(id, result, now, actions);
+                let step = self.race.on_attempted(id, result, now, actions);
                 match step {
                     RaceStep::Won(timings) => {
-                        actions.attach = Some(Attach { id, timings });
-                        self.connected(now, actions)
+                        let remote = result.ok().and_then(|ends| ends.remote);
+                        self.connected(id, remote, timings, now, actions)
                     }
                     RaceStep::Continue | RaceStep::Lost(_) => {
                         self.apply_race_step(step, now, actions)
@@ -100,11 +105,11 @@ impl Connecting {
             }
             Input::TimerExpired => match self.timer {
                 Some(at) if at <= now => {
-                    let fault = Fault::TimedOut(self.happy_eyeballs.timer_kind());
+                    let fault = Fault::TimedOut(self.timer_kind());
                     self.cancel(fault, Err(fault), now, actions)
                 }
                 Some(_) | None => {
-                    self.happy_eyeballs.on_timer(now, actions);
+                    self.race.on_timer(now, actions);
                     State::Connecting(self)
                 }
             },
@@ -121,11 +126,55 @@ impl Connecting {
             Input::WireEof
             | Input::WireFailed(_)
             | Input::CloseWrite
+            | Input::AllowHalfOpen
             | Input::StartTls { .. }
             | Input::UpgradeReady
             | Input::UnexpectedPlaintext { .. }
             | Input::Detach => State::Connecting(self),
         }
+    }
+
+    /// Denies the address that the proxy is to get. Tries the next one, if no other attempt has begun for this one.
+    pub(super) fn deny_destination(
+        mut self: Box<Self>,
+        id: AttemptId,
+        fault: Fault,
+        now: Instant,
+        actions: &mut Actions,
+    ) -> State {
+        let address = self.race.only_pending(id);
+        let is_pending = self.race.is_pending(id);
+        let Some(routing) = self.routing.as_mut().filter(|_| is_pending) else {
+            return State::Connecting(self);
+        };
+        let is_next = routing.deny_current(fault, address.is_some());
+        match address.filter(|_| is_next) {
+            Some(address) => {
+                actions.attempt = Some(Attempt { id, address: Some(address) });
+                State::Connecting(self)
+            }
+            None => self.cancel(fault, Err(fault), now, actions),
+        }
+    }
+
+    fn on_resolved(
+        mut self: Box<Self>,
+        answer: Result<&[SocketAddr], Fault>,
+        last: bool,
+        now: Instant,
+        actions: &mut Actions,
+    ) -> State {
+        let step = match self.routing.as_mut().filter(|routing| routing.is_looking_up()) {
+            None => self.race.on_resolved(answer, last, now, actions),
+            // The proxy's addresses come later.
+            Some(routing) if !routing.is_started() => RaceStep::Continue,
+            Some(routing) => match routing.on_resolved(answer, last, now) {
+                Ok(true) => self.race.start(now, actions),
+                Ok(false) => RaceStep::Continue,
+                Err(fault) => RaceStep::Lost(fault),
+            },
+        };
+        self.apply_race_step(step, now, actions)
     }
 
     fn apply_race_step(
@@ -140,28 +189,31 @@ impl Connecting {
         }
     }
 
-    fn connected(self, now: Instant, actions: &mut Actions) -> State {
-        let Some(setup) = self.setup else {
-            return open(Pipe::default(), self.read_intent, actions);
-        };
-        match new_session(setup, &[]) {
-            Ok(session) => {
-                start_handshake(&session, actions);
-                State::Handshaking(Box::new(Handshaking {
-                    pipe: Pipe { tls: Some(session), ..Pipe::default() },
-                    handshake: HandshakeKind::Initial,
-                    started_at: now,
-                    timer: self.timer,
-                    read_intent: self.read_intent,
-                }))
+    /// Continues with a connection, whose other end is `remote`.
+    fn connected(
+        self,
+        id: AttemptId,
+        remote: Option<SocketAddr>,
+        timings: Timings,
+        now: Instant,
+        actions: &mut Actions,
+    ) -> State {
+        let Connecting { race, timer, read_intent, setup, routing, header_rules } = self;
+        if let Some(mut routing) = routing {
+            routing.spend(timings);
+            actions.attach = Some(Attach { id, timings: routing.spent(), is_proxy: true });
+            let next_id = race.next_id();
+            let again = remote.filter(|_| routing.may_dial_again()).map(|proxy| (proxy, next_id));
+            return Preamble::begin(routing, again, timer, read_intent, setup, now, actions);
+        }
+        actions.attach = Some(Attach { id, timings, is_proxy: false });
+        match (header_rules, setup) {
+            (Some(rules), setup) => {
+                Preamble::begin_header(rules, timer, read_intent, setup, now, actions)
             }
-            Err(failure) => {
-                actions.release_wire(Release::Close);
-                let summary = Summary { failure: Some(failure), ..Summary::default() };
-                announce_connect_failed(
-                    handshake_failed(Fault::Tls, Err(Fault::Tls), Duration::ZERO, summary),
-                    actions,
-                )
+            (None, None) => open(Pipe::default(), read_intent, actions),
+            (None, Some(setup)) => {
+                Handshaking::begin(setup, None, timer, read_intent, now, actions)
             }
         }
     }
@@ -180,29 +232,96 @@ impl Connecting {
 
     fn connect_failed(
         self,
-        fault: Fault,
-        outcome: Result<(), Fault>,
+        mut fault: Fault,
+        mut outcome: Result<(), Fault>,
         now: Instant,
         actions: &mut Actions,
     ) -> State {
-        let (step, timings) = (self.happy_eyeballs.step(), self.happy_eyeballs.timings(now));
-        let attempts = self.happy_eyeballs.into_failed(fault, now);
+        let mut step = if fault.is_denial() { Some(Step::Connect) } else { self.step() };
+        let mut timings = self.race.timings(now);
+        let looked_up_target = self.resolves_target();
+        let mut attempts = Vec::new();
+        let mut proxy = ProxyPart::None;
+        let mut lists_race = true;
+        if let Some(mut routing) = self.routing {
+            if looked_up_target {
+                timings = routing.lookup_time(now);
+            } else if routing.is_denied() {
+                // The attempt to the proxy would look as if that had been denied.
+                lists_race = false;
+                // As for a direct connection, a denial is the error only if there is no other.
+                if let Some(refusal) = routing.take_refusal() {
+                    fault = Fault::Proxy(refusal.reply);
+                    outcome = Err(fault);
+                    step = Some(Step::Proxy);
+                    proxy = ProxyPart::Answered(refusal.words);
+                }
+            } else if routing.is_started() && !fault.is_denial() && !fault.is_own_end() {
+                proxy = ProxyPart::Unreachable;
+            }
+            timings = routing.spent().plus(timings);
+            attempts = routing.into_failed();
+        }
+        if lists_race {
+            attempts.extend(self.race.into_failed(fault, now));
+        }
         let summary = discard_setup(self.setup);
-        let failed =
-            ConnectFailed { fault, outcome, step, timings, attempts, summary, announced: true };
+        let failed = ConnectFailed {
+            fault,
+            outcome,
+            step,
+            timings,
+            attempts,
+            summary,
+            proxy,
+            announced: true,
+        };
         announce_connect_failed(failed, actions)
     }
 
     pub(super) fn step(&self) -> Option<Step> {
-        self.happy_eyeballs.step()
+        match self.resolves_target() {
+            true => TimerKind::Lookup.step(),
+            false => self.race.step(),
+        }
+    }
+
+    /// Returns whether the lookup in progress is that of the target behind a proxy.
+    pub(super) fn resolves_target(&self) -> bool {
+        let routing = self.routing.as_ref();
+        routing.is_some_and(|routing| routing.is_started() && routing.is_looking_up())
+    }
+
+    /// Returns the address that a proxy is to get.
+    pub(super) fn destination(&self) -> Option<SocketAddr> {
+        self.routing.as_ref()?.current()
+    }
+
+    /// Returns the step that the connect timeout limits now.
+    fn timer_kind(&self) -> TimerKind {
+        match self.resolves_target() {
+            true => TimerKind::Lookup,
+            false => self.race.timer_kind(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.race, Race::Unix(_))
     }
 
     pub(super) fn runs_foreign_code(&self) -> bool {
-        self.setup.as_ref().is_some_and(TlsSetup::runs_foreign_code)
+        let is_foreign = self.setup.as_ref().is_some_and(TlsSetup::runs_foreign_code);
+        is_foreign || self.routing.as_ref().is_some_and(|routing| routing.runs_foreign_code())
+    }
+
+    /// Returns the remains of TLS on the last connection to a proxy.
+    pub(super) fn ended_mut(&mut self) -> Option<&mut Summary> {
+        self.routing.as_mut()?.ended_mut()
     }
 
     pub(super) fn is_attempt_pending(&self, id: AttemptId) -> bool {
-        self.happy_eyeballs.is_pending(id)
+        self.race.is_pending(id)
     }
 
     pub(super) fn read(&self) -> ReadStep {
@@ -210,267 +329,12 @@ impl Connecting {
     }
 
     pub(super) fn upgrade_error(&self) -> Option<UpgradeError> {
-        match self.read_intent {
-            ReadIntent::Wanted => None,
-            ReadIntent::Cancelled => Some(UpgradeError::ReadCancelled),
-        }
+        self.read_intent.upgrade_error()
     }
 
     pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
-        let limit = self.timer.map(|at| (at, self.happy_eyeballs.timer_kind()));
-        let due = self.happy_eyeballs.next_timer();
+        let limit = self.timer.map(|at| (at, self.timer_kind()));
+        let due = self.race.next_timer();
         limit.into_iter().chain(due).min_by_key(|&(at, _)| at)
     }
-}
-
-impl Handshaking {
-    /// Creates the handshake of an upgrade, on an established connection.
-    pub(super) fn upgrade(
-        setup: &TlsSetup,
-        preface: &[u8],
-        deadline: Option<Instant>,
-        now: Instant,
-    ) -> State {
-        let session = new_session(setup.clone(), preface).map(Some);
-        Handshaking::not_started(session, HandshakeKind::UpgradeNotStarted, deadline, now)
-    }
-
-    /// Creates the state of a connection that exists already.
-    pub(super) fn established(config: Config, now: Instant) -> State {
-        let timer = connect_timer(&config, now);
-        let session = config.tls.map(|setup| new_session(setup, &[])).transpose();
-        Handshaking::not_started(session, HandshakeKind::InitialNotStarted, timer, now)
-    }
-
-    fn not_started(
-        session: Result<Option<Box<Session>>, Failure>,
-        handshake: HandshakeKind,
-        timer: Option<Instant>,
-        now: Instant,
-    ) -> State {
-        match session {
-            Ok(tls) => State::Handshaking(Box::new(Handshaking {
-                pipe: Pipe { tls, ..Pipe::default() },
-                handshake,
-                started_at: now,
-                timer,
-                read_intent: ReadIntent::Wanted,
-            })),
-            Err(failure) => {
-                let summary = Summary { failure: Some(failure), ..Summary::default() };
-                let failed = handshake_failed(Fault::Tls, Err(Fault::Tls), Duration::ZERO, summary);
-                State::Closed(Closed::ConnectFailed(Box::new(ConnectFailed {
-                    announced: false,
-                    ..failed
-                })))
-            }
-        }
-    }
-
-    pub(super) fn start(mut self: Box<Self>, actions: &mut Actions) -> State {
-        self.handshake = match self.handshake {
-            HandshakeKind::UpgradeNotStarted => HandshakeKind::Upgrade,
-            HandshakeKind::InitialNotStarted => HandshakeKind::Initial,
-            HandshakeKind::Initial | HandshakeKind::Upgrade => return State::Handshaking(self),
-        };
-        match &self.pipe.tls {
-            Some(tls) => {
-                start_handshake(tls, actions);
-                State::Handshaking(self)
-            }
-            None => open(self.pipe, self.read_intent, actions),
-        }
-    }
-
-    pub(super) fn handle(
-        mut self: Box<Self>,
-        input: Input<'_>,
-        policy: Policy,
-        now: Instant,
-        actions: &mut Actions,
-    ) -> State {
-        match input {
-            Input::TimerExpired if self.timer.is_some_and(|at| at <= now) => {
-                let fault = Fault::TimedOut(TimerKind::Handshake);
-                self.connect_failed(fault, Err(fault), Release::Close, now, actions)
-            }
-            Input::Close => {
-                actions.shutdown_write = true;
-                self.connect_failed(Fault::Closed, Ok(()), Release::Linger, now, actions)
-            }
-            Input::Abort | Input::AbortWrite => self.connect_failed(
-                Fault::Aborted,
-                Err(Fault::Aborted),
-                Release::Reset,
-                now,
-                actions,
-            ),
-            Input::CancelRead => {
-                self.read_intent = ReadIntent::Cancelled;
-                actions.wake.readable = true;
-                State::Handshaking(self)
-            }
-            Input::WireFailed(fault) => self.fail(fault, now, actions),
-            Input::WireEof => self.handle_recv_event(RecvEvent::Eof, policy, now, actions),
-            Input::PartialResolved(_)
-            | Input::Resolved(_)
-            | Input::Attempted { .. }
-            | Input::TimerExpired
-            | Input::CloseWrite
-            | Input::StartTls { .. }
-            | Input::UpgradeReady
-            | Input::UnexpectedPlaintext { .. }
-            | Input::Detach => State::Handshaking(self),
-        }
-    }
-
-    pub(super) fn handle_recv_event(
-        mut self: Box<Self>,
-        what: RecvEvent,
-        policy: Policy,
-        now: Instant,
-        actions: &mut Actions,
-    ) -> State {
-        match what {
-            RecvEvent::Cancelled => State::Handshaking(self),
-            RecvEvent::Eof => {
-                if let Some(tls) = &mut self.pipe.tls {
-                    tls.eof();
-                }
-                self.on_session_progress(policy, now, actions)
-            }
-            RecvEvent::Failed(fault) => self.fail(fault, now, actions),
-        }
-    }
-
-    /// Handles a failure of the wire.
-    pub(super) fn fail(self, fault: Fault, now: Instant, actions: &mut Actions) -> State {
-        self.connect_failed(fault, Err(fault), Release::Close, now, actions)
-    }
-
-    pub(super) fn on_session_progress(
-        mut self: Box<Self>,
-        policy: Policy,
-        now: Instant,
-        actions: &mut Actions,
-    ) -> State {
-        let Some(tls) = &mut self.pipe.tls else { return State::Handshaking(self) };
-        match tls.state() {
-            SessionState::Handshaking => State::Handshaking(self),
-            // The handshake ended after its limit.
-            _ if self.timer.is_some_and(|at| at <= now) => {
-                tls.discard_unsent();
-                let fault = Fault::TimedOut(TimerKind::Handshake);
-                self.connect_failed(fault, Err(fault), Release::Close, now, actions)
-            }
-            SessionState::Failed => {
-                actions.transmit = true;
-                actions.shutdown_write = true;
-                self.connect_failed(Fault::Tls, Err(Fault::Tls), Release::Linger, now, actions)
-            }
-            SessionState::Established | SessionState::Ended | SessionState::Truncated => {
-                let Handshaking { mut pipe, read_intent, started_at, .. } = *self;
-                if let Some(tls) = &mut pipe.tls {
-                    tls.set_handshake_time(now.saturating_duration_since(started_at));
-                }
-                // Data or EOF may have arrived with the end of the handshake.
-                open(pipe, read_intent, actions).on_session_progress(policy, now, actions)
-            }
-        }
-    }
-
-    fn connect_failed(
-        self,
-        fault: Fault,
-        outcome: Result<(), Fault>,
-        release: Release,
-        now: Instant,
-        actions: &mut Actions,
-    ) -> State {
-        actions.release_wire(release);
-        let summary = self.pipe.tls.map(|tls| tls.into_summary()).unwrap_or_default();
-        let took = now.saturating_duration_since(self.started_at);
-        announce_connect_failed(handshake_failed(fault, outcome, took, summary), actions)
-    }
-
-    pub(super) fn pipe(&self) -> &Pipe {
-        &self.pipe
-    }
-
-    pub(super) fn pipe_mut(&mut self) -> &mut Pipe {
-        &mut self.pipe
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_started(&self) -> bool {
-        matches!(self.handshake, HandshakeKind::Initial | HandshakeKind::Upgrade)
-    }
-
-    pub(super) fn read(&self) -> ReadStep {
-        self.read_intent.step()
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        match self.handshake {
-            HandshakeKind::Initial | HandshakeKind::InitialNotStarted => Phase::Connecting,
-            HandshakeKind::UpgradeNotStarted | HandshakeKind::Upgrade => Phase::Upgrading,
-        }
-    }
-
-    pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
-        self.timer.map(|at| (at, TimerKind::Handshake))
-    }
-}
-
-/// Returns the instant at which connecting fails.
-fn connect_timer(config: &Config, now: Instant) -> Option<Instant> {
-    // A timeout beyond the range of Instant is no limit.
-    let timeout = config.connect_timeout.and_then(|limit| now.checked_add(limit));
-    timeout.into_iter().chain(config.connect_deadline).min()
-}
-
-impl ReadIntent {
-    fn step(self) -> ReadStep {
-        match self {
-            ReadIntent::Wanted => ReadStep::Wait,
-            ReadIntent::Cancelled => ReadStep::Eof,
-        }
-    }
-}
-
-fn open(pipe: Pipe, read_intent: ReadIntent, actions: &mut Actions) -> State {
-    actions.wake.opened = true;
-    actions.wake.readable = true;
-    actions.wake.writable = true;
-    match read_intent {
-        ReadIntent::Wanted => State::Open(pipe),
-        ReadIntent::Cancelled => {
-            actions.drive_recv = true;
-            State::HalfClosed(pipe, Half::Discarding)
-        }
-    }
-}
-
-/// Creates the data of a failed handshake.
-fn handshake_failed(
-    fault: Fault,
-    outcome: Result<(), Fault>,
-    handshake: Duration,
-    summary: Summary,
-) -> ConnectFailed {
-    ConnectFailed {
-        fault,
-        outcome,
-        step: Some(Step::Handshake),
-        timings: Timings { handshake, ..Timings::default() },
-        attempts: Vec::new(),
-        summary: Some(Box::new(summary)),
-        announced: true,
-    }
-}
-
-fn announce_connect_failed(failed: ConnectFailed, actions: &mut Actions) -> State {
-    actions.wake.opened = true;
-    actions.wake_all_at_end();
-    State::Closed(Closed::ConnectFailed(Box::new(failed)))
 }

@@ -15,28 +15,46 @@
 //!       v      v                               v    v                      v
 //!     Closed(ConnectFailed)    Closed(Flushing | Ended | Upgraded | Detached) <'
 //!                       (Flushing, while accepted data is yet to be sent)
+//!
+//!              attempt won                        accepted, or a header is complete
+//!   Connecting --------------------> Preamble -----------------> Open | Handshaking
+//!             <--------------------     |
+//!               unreachable: the next   | refused, late, malformed, ended, close, abort
+//!               address of the target   v
+//!                              Closed(ConnectFailed)
 //! ```
 //!
 //! A variant owns only the data that is valid in it, and a transition consumes the old state and returns the new one.
-//! The transitions are in `connecting`, `open` and `closed`, by their initial state. `permits` has what concerns the
-//! callers at the wire, `queries` the answers to queries, and `tls_access` finds the TLS session of a state.
+//! The transitions are in `connecting`, `preamble`, `handshaking`, `open` and `closed`, by their initial state. `failing`
+//! has the failures of an established connection, `routing` the addresses of a target behind a proxy, and `opening` what
+//! all states before `Open` share. `permits` has what concerns the callers at the wire, `queries` the answers to queries,
+//! and `tls_access` finds the TLS session of a state.
 
 use std::time::Instant;
 
 mod closed;
 mod connecting;
+mod failing;
+mod handshaking;
 mod new_session;
 mod open;
+mod opening;
 mod permits;
+mod preamble;
 mod queries;
+mod routing;
 mod tls_access;
 #[cfg(test)]
 mod transition_table;
 
-use self::connecting::{Connecting, Handshaking};
+use self::connecting::Connecting;
+use self::handshaking::Handshaking;
+use self::opening::ProxyAgain;
+pub(super) use self::preamble::Preamble;
 use super::tls::{Session, SessionState, Summary};
 use super::{
-    Actions, Config, FailedAttempt, Fault, Input, Policy, RecvEvent, Release, SendEvent, Step,
+    Actions, AttemptId, Config, FailedAttempt, Fault, Input, Policy, RecvEvent, Release, SendEvent,
+    Step,
 };
 use crate::info::Timings;
 use crate::tls::TlsSetup;
@@ -45,6 +63,8 @@ use crate::tls::TlsSetup;
 pub(super) enum State {
     /// The lookup or attempts are in progress.
     Connecting(Box<Connecting>),
+    /// The connection to a proxy is established, and its answer or its PROXY header is outstanding.
+    Preamble(Box<Preamble>),
     /// The connection is established, and the TLS handshake is in progress.
     Handshaking(Box<Handshaking>),
     Open(Pipe),
@@ -131,8 +151,20 @@ pub(super) struct ConnectFailed {
     attempts: Vec<FailedAttempt>,
     /// The remains of a failed handshake.
     summary: Option<Box<Summary>>,
+    /// The part of a proxy in the failure.
+    proxy: ProxyPart,
     /// Whether the actions have reported the failure. If a handshake fails at its creation, `start` reports it.
     announced: bool,
+}
+
+/// The part that a proxy has in a failure.
+#[derive(Debug)]
+enum ProxyPart {
+    None,
+    /// It could not be reached.
+    Unreachable,
+    /// It answered, in words that follow its name.
+    Answered(Box<str>),
 }
 
 /// The result of reads on a closed socket.
@@ -162,23 +194,32 @@ impl State {
         State::Connecting(Box::new(Connecting::new(config, now)))
     }
 
+    fn connecting_again(again: ProxyAgain, now: Instant, actions: &mut Actions) -> Self {
+        Connecting::again(again, now, actions)
+    }
+
     pub(super) fn upgrading(
         setup: &TlsSetup,
         preface: &[u8],
+        outer: Option<Box<Session>>,
         deadline: Option<Instant>,
         now: Instant,
     ) -> Self {
-        Handshaking::upgrade(setup, preface, deadline, now)
+        Handshaking::upgrade(setup, preface, outer, deadline, now)
     }
 
-    pub(super) fn established(config: Config, now: Instant) -> Self {
-        Handshaking::established(config, now)
+    pub(super) fn established(mut config: Config, now: Instant) -> Self {
+        match config.header_rules.take() {
+            Some(rules) => Preamble::established(rules, config, now),
+            None => Handshaking::established(config, now),
+        }
     }
 
-    pub(super) fn start(self, now: Instant, actions: &mut Actions) -> State {
+    pub(super) fn start(self, policy: Policy, now: Instant, actions: &mut Actions) -> State {
         match self {
             State::Connecting(connecting) => connecting.start(now, actions),
-            State::Handshaking(handshaking) => handshaking.start(actions),
+            State::Preamble(preamble) => preamble.start(actions),
+            State::Handshaking(handshaking) => handshaking.start(policy, now, actions),
             // A handshake that could not begin.
             State::Closed(Closed::ConnectFailed(mut failed)) if !failed.announced => {
                 actions.release_wire(Release::Close);
@@ -204,6 +245,7 @@ impl State {
     ) -> State {
         match self {
             State::Connecting(connecting) => connecting.handle(input, now, actions),
+            State::Preamble(preamble) => preamble.handle(input, now, actions),
             State::Handshaking(handshaking) => handshaking.handle(input, policy, now, actions),
             State::Open(pipe) => pipe.handle(input, policy, now, actions),
             State::UpgradePending(pipe, unread) => {
@@ -215,6 +257,26 @@ impl State {
         }
     }
 
+    /// Denies the address that a proxy is to get by an attempt that has not started.
+    pub(super) fn deny_destination(
+        self,
+        id: AttemptId,
+        fault: Fault,
+        now: Instant,
+        actions: &mut Actions,
+    ) -> State {
+        match self {
+            State::Connecting(connecting) => connecting.deny_destination(id, fault, now, actions),
+            state @ (State::Preamble(_)
+            | State::Handshaking(_)
+            | State::Open(_)
+            | State::UpgradePending(..)
+            | State::HalfClosed(..)
+            | State::Closed(_)
+            | State::Poisoned) => state,
+        }
+    }
+
     /// Handles the return of a receive permit without bytes.
     pub(super) fn handle_recv_event(
         self,
@@ -223,15 +285,20 @@ impl State {
         now: Instant,
         actions: &mut Actions,
     ) -> State {
+        let what = self.with_kept_fault(what);
         match (self, what) {
             (state, RecvEvent::Cancelled) => state,
+            (State::Preamble(preamble), RecvEvent::Eof) => preamble.end(now, actions),
+            (State::Preamble(preamble), RecvEvent::Failed(fault)) => {
+                preamble.fail(fault, now, actions)
+            }
             (State::Handshaking(handshaking), what) => {
                 handshaking.handle_recv_event(what, policy, now, actions)
             }
             (State::Open(pipe), RecvEvent::Eof) if pipe.tls.is_none() => {
                 pipe.on_peer_eof(policy, now, actions)
             }
-            (State::UpgradePending(pipe, _), RecvEvent::Eof) => {
+            (State::UpgradePending(pipe, _), RecvEvent::Eof) if pipe.tls.is_none() => {
                 pipe.peer_ended_before_upgrade(policy, now, actions)
             }
             (State::Open(pipe) | State::UpgradePending(pipe, _), RecvEvent::Failed(fault)) => {
@@ -254,6 +321,7 @@ impl State {
             ) => closed::undrained_done(*pipe, what, outcome, actions),
             (
                 mut state @ (State::Open(_)
+                | State::UpgradePending(..)
                 | State::HalfClosed(_, Half::ReadOnly | Half::Discarding)),
                 RecvEvent::Eof,
             ) => {
@@ -289,6 +357,15 @@ impl State {
             State::Handshaking(handshaking) => {
                 handshaking.on_session_progress(policy, now, actions)
             }
+            State::Preamble(preamble) => preamble.on_session_progress(policy, now, actions),
+            State::UpgradePending(pipe, unread) => match pipe.session_state() {
+                SessionState::Ended => pipe.peer_ended_before_upgrade(policy, now, actions),
+                SessionState::Truncated => pipe.fail(Fault::Truncated, actions),
+                SessionState::Failed => pipe.fail_tls(actions),
+                SessionState::Handshaking | SessionState::Established => {
+                    State::UpgradePending(pipe, unread)
+                }
+            },
             State::Open(pipe) => match pipe.session_state() {
                 SessionState::Ended => pipe.on_peer_eof(policy, now, actions),
                 SessionState::Truncated => pipe.fail(Fault::Truncated, actions),
@@ -297,7 +374,7 @@ impl State {
             },
             State::HalfClosed(pipe, half) => half.on_session_progress(pipe, policy, now, actions),
             State::Closed(closed) => State::Closed(closed.on_session_progress(actions)),
-            state @ (State::Connecting(_) | State::UpgradePending(..) | State::Poisoned) => state,
+            state @ (State::Connecting(_) | State::Poisoned) => state,
         }
     }
 
@@ -309,13 +386,20 @@ impl State {
     /// Handles the return of a send permit or a transmit buffer.
     pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions) -> State {
         match (self, what) {
-            (State::Open(pipe), SendEvent::Failed(fault)) => pipe.fail_undrained(fault, actions),
+            (State::Open(mut pipe), SendEvent::Failed(fault)) if pipe.loses_nothing(fault) => {
+                pipe.discard_own_records(actions);
+                State::Open(pipe)
+            }
+            (State::Open(pipe) | State::UpgradePending(pipe, _), SendEvent::Failed(fault)) => {
+                pipe.fail_undrained(fault, actions)
+            }
             (State::HalfClosed(pipe, half), what) => half.handle_send_event(pipe, what, actions),
             (State::Closed(closed @ Closed::Flushing(_)), what) => {
                 State::Closed(closed.handle_send_event(what, actions))
             }
             (
                 state @ (State::Connecting(_)
+                | State::Preamble(_)
                 | State::Handshaking(_)
                 | State::Open(_)
                 | State::UpgradePending(..)
@@ -339,6 +423,7 @@ impl State {
         actions: &mut Actions,
     ) -> State {
         match self {
+            State::Preamble(preamble) => preamble.fail(fault, now, actions),
             State::Handshaking(handshaking) => handshaking.fail(fault, now, actions),
             state @ (State::Connecting(_)
             | State::Open(_)
@@ -354,6 +439,7 @@ impl State {
         match self {
             State::UpgradePending(pipe, _) => pipe.reject_plaintext(actions),
             state @ (State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::HalfClosed(..)

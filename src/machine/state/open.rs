@@ -64,7 +64,7 @@ impl Pipe {
                 // Drops data that was decrypted ahead, which may reveal an EOF after it.
                 Half::Discarding.on_session_progress(self, policy, now, actions)
             }
-            Input::StartTls { accepts_hello } if self.tls.is_none() && !self.sending => {
+            Input::StartTls { accepts_hello } if self.is_plaintext() && !self.sending => {
                 // Readers have to leave the wire.
                 actions.wake.readable = true;
                 let unread = if accepts_hello { Unread::ClientHello } else { Unread::Refused };
@@ -74,11 +74,13 @@ impl Pipe {
                 actions.wake_all_at_end();
                 State::Closed(Closed::Detached)
             }
+            Input::WireFailed(fault) if self.keeps_reset(fault) => State::Open(self),
             Input::WireFailed(fault) => self.fail_undrained(fault, actions),
             Input::PartialResolved(_)
             | Input::Resolved(_)
             | Input::Attempted { .. }
             | Input::TimerExpired
+            | Input::AllowHalfOpen
             | Input::StartTls { .. }
             | Input::UpgradeReady
             | Input::UnexpectedPlaintext { .. }
@@ -88,7 +90,7 @@ impl Pipe {
     }
 
     pub(super) fn handle_upgrade_pending(
-        self,
+        mut self,
         unread: Unread,
         input: Input<'_>,
         policy: Policy,
@@ -108,7 +110,13 @@ impl Pipe {
                 State::UpgradePending(self, unread)
             }
             Input::UnexpectedPlaintext { .. } => self.reject_plaintext(actions),
-            Input::WireEof => self.peer_ended_before_upgrade(policy, now, actions),
+            Input::WireEof => {
+                let Some(tls) = &mut self.tls else {
+                    return self.peer_ended_before_upgrade(policy, now, actions);
+                };
+                tls.eof();
+                State::UpgradePending(self, unread).on_session_progress(policy, now, actions)
+            }
             Input::WireFailed(fault) => self.fail_undrained(fault, actions),
             Input::Close => {
                 self.close(Release::Linger, ReadEnd::Fail(Fault::Closed), policy, now, actions)
@@ -120,20 +128,11 @@ impl Pipe {
             | Input::TimerExpired
             | Input::CloseWrite
             | Input::CancelRead
+            | Input::AllowHalfOpen
             | Input::StartTls { .. }
             | Input::UpgradeReady
             | Input::Detach => State::UpgradePending(self, unread),
         }
-    }
-
-    /// Fails an upgrade because plaintext arrived, which the program should have read before, or which an attacker
-    /// injected.
-    pub(super) fn reject_plaintext(self, actions: &mut Actions) -> State {
-        actions.shutdown_write = true;
-        actions.release_wire(Release::Linger);
-        actions.wake_all_at_end();
-        let fault = Fault::UnreadPlaintext;
-        State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
     /// Handles the peer's EOF, after all its data was delivered.
@@ -218,60 +217,9 @@ impl Pipe {
         }
     }
 
-    /// Handles a failure of the wire when no data can be left to read.
-    pub(super) fn fail(self, fault: Fault, actions: &mut Actions) -> State {
-        actions.release_wire(Release::Close);
-        actions.wake_all_at_end();
-        State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
-    }
-
-    /// Handles a failure of the wire when the kernel may still hold earlier data.
-    pub(super) fn fail_undrained(mut self, fault: Fault, actions: &mut Actions) -> State {
-        if let Some(tls) = &mut self.tls {
-            tls.discard_unsent();
-            if !tls.has_unread() && !tls.wants_tls() {
-                return self.fail(fault, actions);
-            }
-        }
-        actions.wake_all_at_end();
-        let read_end = ReadEnd::Undrained(Box::new(self));
-        State::Closed(Closed::Ended { read_end, outcome: Err(fault), summary: None })
-    }
-
-    /// Handles a TLS failure: sends the alert, and keeps data that was decrypted before it readable.
-    pub(super) fn fail_tls(self, actions: &mut Actions) -> State {
-        // Nothing may follow a FIN.
-        if self.fin == Fin::Pending {
-            actions.transmit = true;
-            actions.shutdown_write = true;
-        }
-        actions.release_wire(Release::Linger);
-        actions.wake_all_at_end();
-        let fault = Fault::Tls;
-        if self.tls.as_ref().is_some_and(|tls| tls.has_unread()) {
-            let read_end = ReadEnd::Buffered(Box::new(self));
-            return State::Closed(Closed::Ended { read_end, outcome: Err(fault), summary: None });
-        }
-        State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
-    }
-
-    /// Handles a failure of the wire after the peer's EOF. Over TLS, the EOF is authenticated: if only close_notify was
-    /// left to send, nothing is lost.
-    fn fail_after_eof(self, fault: Fault, actions: &mut Actions) -> State {
-        if self.tls.is_none() {
-            return self.fail(fault, actions);
-        }
-        if !self.has_undelivered_data() {
-            return end(self, EndedBy::Peer, Release::Close, actions);
-        }
-        actions.release_wire(Release::Close);
-        actions.wake_all_at_end();
-        State::Closed(ended(self, ReadEnd::Eof(EndedBy::Peer), Err(fault)))
-    }
-
-    /// Returns whether there is accepted data that the kernel does not have.
-    pub(super) fn has_undelivered_data(&self) -> bool {
-        self.sending || self.tls.as_ref().is_some_and(|tls| tls.has_undelivered_data())
+    /// Returns whether the data that the program sends is plaintext to the target.
+    pub(super) fn is_plaintext(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_with_proxy())
     }
 
     /// Returns the state of the session. An EOF shows only after all data was read; a failure shows at once.
@@ -318,6 +266,11 @@ impl Half {
                 end(pipe, EndedBy::Local, Release::Linger, actions)
             }
             (Half::ReadOnly, Input::AbortWrite) if pipe.has_unsent_or_permit() => abort(pipe, actions),
+            (Half::ReadOnly | Half::WriteOnly, Input::WireFailed(fault))
+                if pipe.keeps_reset(fault) =>
+            {
+                State::HalfClosed(pipe, self)
+            }
             (Half::ReadOnly, Input::WireFailed(fault)) => pipe.fail_undrained(fault, actions),
             (Half::WriteOnly | Half::Finishing(_), Input::Close) => {
                 let release = pipe.release_after_eof();
@@ -339,9 +292,8 @@ impl Half {
                 end(pipe, EndedBy::Local, release, actions)
             }
             (Half::Discarding, Input::WireEof) => pipe.on_peer_eof(policy, now, actions),
-            (Half::WriteOnly | Half::Discarding, Input::WireFailed(fault)) => {
-                pipe.fail(fault, actions)
-            }
+            (Half::WriteOnly, Input::WireFailed(fault)) => pipe.fail_write_only(fault, actions),
+            (Half::Discarding, Input::WireFailed(fault)) => pipe.fail(fault, actions),
             (Half::Finishing(_), Input::WireFailed(fault)) => {
                 pipe.fail_after_eof(fault, actions)
             }
@@ -373,6 +325,7 @@ impl Half {
                 Input::PartialResolved(_)
                 | Input::Resolved(_)
                 | Input::Attempted { .. }
+                | Input::AllowHalfOpen
                 | Input::StartTls { .. }
                 | Input::UpgradeReady
                 | Input::UnexpectedPlaintext { .. }
@@ -429,10 +382,25 @@ impl Half {
         actions: &mut Actions,
     ) -> State {
         match (self, what) {
-            (Half::Discarding | Half::WriteOnly, SendEvent::Failed(fault)) => {
-                pipe.fail(fault, actions)
+            (Half::Discarding | Half::WriteOnly, SendEvent::Failed(fault))
+                if pipe.loses_nothing(fault) =>
+            {
+                pipe.discard_own_records(actions);
+                State::HalfClosed(pipe, self)
             }
+            (Half::Discarding, SendEvent::Failed(fault)) => pipe.fail(fault, actions),
+            (Half::WriteOnly, SendEvent::Failed(fault)) => pipe.fail_write_only(fault, actions),
             (Half::Finishing(_), SendEvent::Failed(fault)) => pipe.fail_after_eof(fault, actions),
+            // close_notify is lost. How the peer has ended is still unread.
+            (Half::ReadOnly, SendEvent::Failed(fault)) if pipe.loses_nothing(fault) => {
+                if let Some(tls) = &mut pipe.tls {
+                    tls.discard_unsent();
+                }
+                pipe.fin = Fin::Sent;
+                actions.shutdown_write = true;
+                actions.wake.writable = true;
+                State::HalfClosed(pipe, self)
+            }
             (Half::ReadOnly, SendEvent::Failed(fault)) => pipe.fail_undrained(fault, actions),
             (Half::Finishing(_), SendEvent::Cancelled) => {
                 pipe.close_write(actions);

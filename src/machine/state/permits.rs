@@ -20,6 +20,7 @@ impl State {
         }
         match self {
             State::Connecting(connecting) => connecting.read(),
+            State::Preamble(preamble) => preamble.read(),
             State::Handshaking(handshaking) => handshaking.read(),
             State::UpgradePending(..) => ReadStep::Wait,
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly) => pipe.read(),
@@ -48,6 +49,7 @@ impl State {
         match self {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.write(),
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::UpgradePending(..)
             | State::Closed(_) => WriteStep::Wait,
@@ -58,6 +60,7 @@ impl State {
     /// Returns the connection, while it is still in use.
     pub(super) fn pipe(&self) -> Option<&Pipe> {
         match self {
+            State::Preamble(preamble) => Some(preamble.pipe()),
             State::Handshaking(handshaking) => Some(handshaking.pipe()),
             State::Open(pipe) | State::UpgradePending(pipe, _) | State::HalfClosed(pipe, _) => {
                 Some(pipe)
@@ -69,6 +72,7 @@ impl State {
 
     pub(super) fn pipe_mut(&mut self) -> Option<&mut Pipe> {
         match self {
+            State::Preamble(preamble) => Some(preamble.pipe_mut()),
             State::Handshaking(handshaking) => Some(handshaking.pipe_mut()),
             State::Open(pipe) | State::UpgradePending(pipe, _) | State::HalfClosed(pipe, _) => {
                 Some(pipe)
@@ -120,6 +124,7 @@ impl State {
             // The upgrading thread waits for the permit.
             State::UpgradePending(..) => actions.wake.readable = true,
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Finishing(_))
@@ -144,6 +149,7 @@ impl State {
         match self {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::UpgradePending(..)
             | State::Closed(_)
@@ -153,6 +159,7 @@ impl State {
 
     pub(in super::super) fn recv_in_flight(&self) -> bool {
         match self {
+            State::Preamble(preamble) => preamble.pipe().receiving,
             State::Handshaking(handshaking) => handshaking.pipe().receiving,
             State::Open(pipe) | State::UpgradePending(pipe, _) | State::HalfClosed(pipe, _) => {
                 pipe.receiving
@@ -170,7 +177,10 @@ impl State {
         match self {
             // Readers have to stop; the driver discards incoming data.
             State::HalfClosed(_, Half::Discarding) => holder == Holder::Background,
-            State::Handshaking(_)
+            // Before an upgrade, the driver receives what is unread.
+            State::UpgradePending(pipe, _) => pipe.tls.is_some() && holder == Holder::Background,
+            State::Preamble(_)
+            | State::Handshaking(_)
             | State::Open(_)
             | State::HalfClosed(_, Half::ReadOnly)
             | State::Closed(Closed::Ended {
@@ -178,7 +188,6 @@ impl State {
                 ..
             }) => true,
             State::Connecting(_)
-            | State::UpgradePending(..)
             | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
             | State::Closed(_)
             | State::Poisoned => false,
@@ -190,6 +199,7 @@ impl State {
             State::Open(_)
             | State::HalfClosed(_, Half::WriteOnly | Half::Discarding | Half::Finishing(_)) => true,
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::UpgradePending(..)
             | State::HalfClosed(_, Half::ReadOnly)
@@ -201,7 +211,7 @@ impl State {
     /// Returns whether this side has not sent FIN.
     pub(in super::super) fn is_write_open(&self) -> bool {
         match self {
-            State::Handshaking(_) | State::UpgradePending(..) => true,
+            State::Preamble(_) | State::Handshaking(_) | State::UpgradePending(..) => true,
             State::HalfClosed(pipe, Half::ReadOnly) => pipe.has_unsent_or_permit(),
             State::Connecting(_)
             | State::Open(_)

@@ -1,10 +1,11 @@
 //! The answers of each state to the machine's queries.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::super::actions::AttemptId;
 use super::super::input::{Background, UpgradeError};
-use super::{Closed, ConnectFailed, Half, Pipe, ReadEnd, State};
+use super::{Closed, ConnectFailed, Half, ProxyPart, ReadEnd, State};
 use crate::error::{FailedAttempt, Fault, Step, TimerKind};
 use crate::info::{Phase, Timings};
 
@@ -13,6 +14,7 @@ impl State {
     pub(in super::super) fn read_error(&self) -> Option<Fault> {
         match self {
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -38,6 +40,7 @@ impl State {
     pub(in super::super) fn write_error(&self) -> Option<Fault> {
         match self {
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -64,7 +67,8 @@ impl State {
     pub(in super::super) fn upgrade_error(&self) -> Option<UpgradeError> {
         match self {
             State::Connecting(connecting) => connecting.upgrade_error(),
-            State::Open(Pipe { tls: None, .. }) => None,
+            State::Preamble(preamble) => preamble.upgrade_error(),
+            State::Open(pipe) if pipe.is_plaintext() => None,
             State::Handshaking(_) | State::Open(_) => Some(UpgradeError::AlreadyTls),
             State::UpgradePending(..) if planted!(UpgradesTwice) => None,
             State::UpgradePending(..) => Some(UpgradeError::Upgraded),
@@ -83,12 +87,19 @@ impl State {
     }
 
     pub(in super::super) fn is_idle_for_upgrade(&self) -> bool {
-        matches!(self, State::UpgradePending(Pipe { receiving: false, .. }, _))
+        match self {
+            State::UpgradePending(pipe, _) => {
+                let sends = pipe.tls.as_ref().is_some_and(|tls| tls.transmit_in_flight());
+                !pipe.receiving && !sends
+            }
+            _ => false,
+        }
     }
 
     pub(in super::super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         match self {
             State::Connecting(connecting) => connecting.next_timer(),
+            State::Preamble(preamble) => preamble.next_timer(),
             State::Handshaking(handshaking) => handshaking.next_timer(),
             State::HalfClosed(_, Half::Finishing(at)) => Some((*at, TimerKind::Close)),
             State::Closed(Closed::Flushing(flushing)) => Some((flushing.timer, TimerKind::Close)),
@@ -107,7 +118,7 @@ impl State {
 
     pub(in super::super) fn phase(&self) -> Phase {
         match self {
-            State::Connecting(_) => Phase::Connecting,
+            State::Connecting(_) | State::Preamble(_) => Phase::Connecting,
             State::Handshaking(handshaking) => handshaking.phase(),
             State::Open(_) | State::UpgradePending(..) => Phase::Open,
             // A close that still flushes is not settled.
@@ -124,7 +135,7 @@ impl State {
 
     pub(in super::super) fn opened(&self) -> Option<Result<(), Fault>> {
         match self {
-            State::Connecting(_) | State::Handshaking(_) => None,
+            State::Connecting(_) | State::Preamble(_) | State::Handshaking(_) => None,
             State::Open(_)
             | State::UpgradePending(..)
             | State::HalfClosed(..)
@@ -139,6 +150,7 @@ impl State {
     pub(in super::super) fn outcome(&self) -> Option<Result<(), Fault>> {
         match self {
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -153,6 +165,8 @@ impl State {
 
     pub(in super::super) fn background(&self) -> Background {
         match self {
+            State::Preamble(preamble) if preamble.is_tls() => Background::Ingest,
+            State::Preamble(_) => Background::Preamble,
             State::Handshaking(_) => Background::Ingest,
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly) => match &pipe.tls {
                 Some(tls) if tls.has_unread() => Background::WatchErrors,
@@ -175,6 +189,7 @@ impl State {
     pub(in super::super) fn step(&self) -> Option<Step> {
         match self {
             State::Connecting(connecting) => connecting.step(),
+            State::Preamble(_) => Some(Step::Proxy),
             State::Handshaking(_) => Some(Step::Handshake),
             State::HalfClosed(_, Half::Finishing(_)) | State::Closed(Closed::Flushing(_)) => {
                 Some(Step::Close)
@@ -193,6 +208,7 @@ impl State {
         match self {
             State::Closed(Closed::ConnectFailed(failed)) => Some(failed),
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -212,5 +228,30 @@ impl State {
 
     pub(in super::super) fn attempts(&self) -> &[FailedAttempt] {
         self.connect_failed().map_or(&[], |failed| &failed.attempts)
+    }
+
+    /// Returns whether the lookup in progress is that of the target behind a proxy.
+    pub(in super::super) fn resolves_target(&self) -> bool {
+        matches!(self, State::Connecting(connecting) if connecting.resolves_target())
+    }
+
+    /// Returns the address that a proxy is to get.
+    pub(in super::super) fn destination(&self) -> Option<SocketAddr> {
+        match self {
+            State::Connecting(connecting) => connecting.destination(),
+            _ => None,
+        }
+    }
+
+    pub(in super::super) fn is_proxy_unreachable(&self) -> bool {
+        let failed = self.connect_failed();
+        failed.is_some_and(|failed| matches!(failed.proxy, ProxyPart::Unreachable))
+    }
+
+    pub(in super::super) fn proxy_answer(&self) -> Option<&str> {
+        match &self.connect_failed()?.proxy {
+            ProxyPart::Answered(words) => Some(words),
+            ProxyPart::None | ProxyPart::Unreachable => None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::super::RecvPermit;
 use super::super::io_step::Holder;
 use super::super::tls::{Discarded, Session, Summary};
-use super::{Closed, Half, ReadEnd, State};
+use super::{Closed, Half, Preamble, ReadEnd, State};
 use crate::info::Negotiated;
 use crate::tls::Failure;
 
@@ -22,6 +22,7 @@ impl State {
             State::Closed(Closed::Ended { summary, .. }) => summary.as_deref(),
             State::Closed(Closed::ConnectFailed(failed)) => failed.summary.as_deref(),
             State::Connecting(_)
+            | State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -35,6 +36,28 @@ impl State {
         match self.tls() {
             Some(tls) => tls.negotiated(),
             None => self.summary()?.negotiated.clone(),
+        }
+    }
+
+    /// Returns whether it is TLS with a proxy that failed.
+    pub(in super::super) fn failed_with_proxy(&self) -> bool {
+        match self.tls() {
+            Some(tls) => tls.failed_with_proxy(),
+            None => self.summary().is_some_and(|summary| summary.failed_with_proxy),
+        }
+    }
+
+    /// Takes the session with a proxy out of a connection that is about to be upgraded.
+    pub(in super::super) fn take_proxy_session(&mut self) -> Option<Box<Session>> {
+        match self {
+            State::UpgradePending(pipe, _) => pipe.tls.take(),
+            State::Connecting(_)
+            | State::Preamble(_)
+            | State::Handshaking(_)
+            | State::Open(_)
+            | State::HalfClosed(..)
+            | State::Closed(_)
+            | State::Poisoned => None,
         }
     }
 
@@ -64,7 +87,11 @@ impl State {
                 .as_mut()
                 .map(|summary| std::mem::take(&mut summary.final_records))
                 .unwrap_or_default(),
-            State::Connecting(_)
+            State::Connecting(connecting) => connecting
+                .ended_mut()
+                .map(|summary| std::mem::take(&mut summary.final_records))
+                .unwrap_or_default(),
+            State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -78,6 +105,7 @@ impl State {
     pub(in super::super) fn has_discarded(&self) -> bool {
         let setup = match self {
             State::Connecting(connecting) => connecting.runs_foreign_code(),
+            State::Preamble(preamble) => preamble.runs_foreign_code(),
             State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -95,7 +123,8 @@ impl State {
             State::Closed(Closed::ConnectFailed(failed)) => {
                 failed.summary.as_mut()?.discarded.take()
             }
-            State::Connecting(_)
+            State::Connecting(connecting) => connecting.ended_mut()?.discarded.take(),
+            State::Preamble(_)
             | State::Handshaking(_)
             | State::Open(_)
             | State::UpgradePending(..)
@@ -109,17 +138,18 @@ impl State {
     /// is in use.
     pub(in super::super) fn begin_background_recv(&mut self) -> Option<RecvPermit> {
         let pipe = match self {
+            State::Preamble(preamble) => return preamble.begin_recv(),
             State::Handshaking(handshaking) => handshaking.pipe_mut(),
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly | Half::Discarding) => pipe,
             State::Closed(Closed::Ended {
                 read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
             }) => pipe,
-            State::Connecting(_)
-            | State::UpgradePending(..)
-            | State::HalfClosed(..)
-            | State::Closed(_)
-            | State::Poisoned => return None,
+            // What is unread has to be known before an upgrade.
+            State::UpgradePending(pipe, _) => pipe,
+            State::Connecting(_) | State::HalfClosed(..) | State::Closed(_) | State::Poisoned => {
+                return None;
+            }
         };
         let tls = pipe.tls.as_mut()?;
         if pipe.receiving || tls.has_unread() || !tls.can_read_tls() || tls.defers_recv() {
@@ -127,5 +157,31 @@ impl State {
         }
         pipe.receiving = true;
         Some(RecvPermit(Holder::Background))
+    }
+
+    pub(in super::super) fn preamble_mut(&mut self) -> Option<&mut Preamble> {
+        match self {
+            State::Preamble(preamble) => Some(preamble),
+            State::Connecting(_)
+            | State::Handshaking(_)
+            | State::Open(_)
+            | State::UpgradePending(..)
+            | State::HalfClosed(..)
+            | State::Closed(_)
+            | State::Poisoned => None,
+        }
+    }
+
+    pub(in super::super) fn preamble(&self) -> Option<&Preamble> {
+        match self {
+            State::Preamble(preamble) => Some(preamble),
+            State::Connecting(_)
+            | State::Handshaking(_)
+            | State::Open(_)
+            | State::UpgradePending(..)
+            | State::HalfClosed(..)
+            | State::Closed(_)
+            | State::Poisoned => None,
+        }
     }
 }

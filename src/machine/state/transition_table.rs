@@ -7,18 +7,21 @@ mod site;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustls::Connection;
 
-use self::site::{peer_of, server_setup, setup};
+use self::site::{https_proxy, peer_of, server_setup, setup};
 use super::super::io_step::Holder;
 use super::super::{
     Actions, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
-    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Transmit, Wake, WriteStep,
+    RecvPermit, Release, Route, SendEvent, SendPermit, Target, TimerKind, Transmit, Wake,
+    WriteStep,
 };
 use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, Unread, ended};
+use crate::egress::IngressRules;
+use crate::proxy::Proxy;
 use crate::tls::TlsSetup;
 
 const TABLE: &str = include_str!("table.txt");
@@ -83,9 +86,18 @@ fn name(state: &State) -> String {
                 Some((_, TimerKind::Slot)) => "not started",
                 Some((_, TimerKind::Lookup)) => "looking up",
                 Some((_, TimerKind::Connect)) => "dialling",
+                Some((_, TimerKind::NextAttempt)) => "waiting for the next attempt",
                 deadline => unreachable!("the connect timeout is the first: {deadline:?}"),
             };
-            format!("Connecting({step}{})", cancelled(connecting.read()))
+            let target = if connecting.is_unix() { "Unix-domain, " } else { "" };
+            format!("Connecting({target}{step}{})", cancelled(connecting.read()))
+        }
+        State::Preamble(preamble) => {
+            let in_plaintext = !preamble.is_tls();
+            let unsent = if preamble.has_unsent() && in_plaintext { ", unsent" } else { "" };
+            let rest = cancelled(preamble.read());
+            let pipe = pipe_name(preamble.pipe());
+            format!("Preamble({}{pipe}{unsent}{rest}{})", preamble.about(), preamble.next())
         }
         State::Handshaking(handshaking) => {
             let from = match handshaking.phase() {
@@ -134,6 +146,8 @@ fn pipe_name(pipe: &Pipe) -> String {
     let tls = pipe.tls.as_deref();
     let mut name = match tls {
         None => "plain",
+        Some(tls) if tls.is_with_proxy() => "tls with a proxy",
+        Some(tls) if tls.goes_through_proxy() => "tls through tls with a proxy",
         Some(tls) if tls.is_server() => "tls as the server",
         Some(_) => "tls",
     }
@@ -143,6 +157,7 @@ fn pipe_name(pipe: &Pipe) -> String {
         (pipe.sending, ", sending"),
         (pipe.fin == Fin::Sent, ", FIN sent"),
         (tls.is_some_and(|tls| !tls.is_flushed()), ", unsent"),
+        (tls.is_some_and(|tls| tls.has_undelivered_data()), " data"),
         (tls.is_some_and(|tls| tls.has_unread()), ", unread"),
     ] {
         if is {
@@ -190,6 +205,77 @@ fn states() -> Vec<Make> {
         subject.handle(Input::CancelRead);
         subject
     }));
+    for route in [Routed::Lookup, Routed::Direct] {
+        add(Box::new(move || routed(route, None)));
+    }
+    for tls in [None, Some(setup()), Some(server_setup())] {
+        add(Box::new(move || in_preamble(Routed::Direct, tls)));
+    }
+    add(Box::new(|| {
+        let mut subject = in_preamble(Routed::Direct, None);
+        assert!(subject.machine.begin_background_recv().is_some(), "the machine needs data");
+        subject
+    }));
+    add(Box::new(|| {
+        let mut subject = in_preamble(Routed::Direct, None);
+        subject.handle(Input::CancelRead);
+        subject
+    }));
+    // Another address is left.
+    add(Box::new(|| in_preamble(Routed::Lookup, None)));
+    add(Box::new(|| {
+        let mut subject = routed(Routed::Direct, None);
+        subject.connected();
+        subject
+    }));
+    add(Box::new(|| secured_preamble(Routed::Direct, None, Stage::Handshake)));
+    for tls in [None, Some(setup()), Some(server_setup())] {
+        add(Box::new(move || secured_preamble(Routed::Direct, tls, Stage::Asked)));
+    }
+    add(Box::new(|| {
+        let mut subject = secured_preamble(Routed::Direct, None, Stage::Asked);
+        subject.handle(Input::CancelRead);
+        subject
+    }));
+    // Another address is left.
+    add(Box::new(|| secured_preamble(Routed::Lookup, None, Stage::Asked)));
+    for pipe in ["", "o", "i"] {
+        add(Box::new(move || to_proxy(pipe, State::Open)));
+    }
+    for unread in [Unread::Refused, Unread::ClientHello] {
+        add(Box::new(move || to_proxy("", |pipe| State::UpgradePending(pipe, unread))));
+    }
+    add(Box::new(|| secured_preamble(Routed::Direct, Some(setup()), Stage::Accepted)));
+    add(Box::new(|| fresh(Target::Unix, None)));
+    add(Box::new(|| started(Target::Unix, None)));
+    add(Box::new(|| {
+        let mut subject = started(Target::Unix, None);
+        subject.handle(Input::Attempted { id: AttemptId(0), result: Err(Fault::Busy) });
+        subject
+    }));
+    for tls in [None, Some(setup()), Some(server_setup())] {
+        add(Box::new(move || awaiting_header(tls)));
+    }
+    add(Box::new(|| {
+        let mut subject = awaiting_header(None);
+        assert!(subject.machine.begin_background_recv().is_some(), "the machine needs data");
+        subject
+    }));
+    add(Box::new(|| {
+        let mut subject = awaiting_header(None);
+        subject.handle(Input::CancelRead);
+        subject
+    }));
+    add(Box::new(|| header_not_started(None)));
+    // Where a wire has to be registered first.
+    add(Box::new(|| {
+        let config =
+            Config { header_rules: Some(header_rules()), ..plan(Target::Address(address()), None) };
+        let mut subject =
+            Subject { machine: Machine::new(config, base()), peer: None, now: base() };
+        drop(subject.machine.start(subject.now));
+        subject
+    }));
     add(Box::new(handshaking));
     add(Box::new(|| {
         let mut subject = handshaking();
@@ -212,7 +298,7 @@ fn states() -> Vec<Make> {
     add(Box::new(|| {
         let now = base();
         let limit = now.checked_add(CONNECT);
-        let machine = Machine::upgraded(&plan(Target::Host, None), setup(), &[], limit, now);
+        let machine = Machine::upgraded(&plan(Target::Host, None), setup(), &[], None, limit, now);
         Subject { machine, peer: Some(peer_of(setup())), now }
     }));
     add(Box::new(|| handshaking_with(server_setup())));
@@ -224,13 +310,14 @@ fn states() -> Vec<Make> {
     add(Box::new(|| {
         let now = base();
         let limit = now.checked_add(CONNECT);
-        let machine = Machine::upgraded(&plan(Target::Host, None), server_setup(), &[], limit, now);
+        let machine =
+            Machine::upgraded(&plan(Target::Host, None), server_setup(), &[], None, limit, now);
         Subject { machine, peer: Some(peer_of(server_setup())), now }
     }));
     for pipe in ["", "r", "s", "rs"] {
         add(Box::new(move || plain(pipe, State::Open)));
     }
-    for pipe in ["", "r", "s", "o", "i", "os"] {
+    for pipe in ["", "r", "s", "o", "i", "os", "t", "to"] {
         add(Box::new(move || tls(pipe, State::Open)));
     }
     for pipe in ["", "r"] {
@@ -240,11 +327,18 @@ fn states() -> Vec<Make> {
     }
     let halves = [
         (Half::ReadOnly, "f", &["", "r"][..], &["", "r", "i"][..]),
-        (Half::ReadOnly, "", &[], &["o", "oi"]),
-        (Half::WriteOnly, "", &["", "s"], &["", "s", "o"]),
-        (Half::Discarding, "", &["", "r", "s"], &["", "r", "s", "o"]),
-        (Half::Finishing(base() + CLOSE), "", &["s"], &["s", "o"]),
+        (Half::ReadOnly, "", &[], &["o", "oi", "t"]),
+        (Half::WriteOnly, "", &["", "s"], &["", "s", "o", "t"]),
+        (Half::Discarding, "", &["", "r", "s"], &["", "r", "s", "o", "t"]),
+        (Half::Finishing(base() + CLOSE), "", &["s"], &["s", "o", "t"]),
     ];
+    for pipe in ["", "i"] {
+        add(Box::new(move || {
+            let mut subject = tls(pipe, State::Open);
+            subject.handle(Input::CloseWrite);
+            subject
+        }));
+    }
     for (half, fin, in_plain, over_tls) in halves {
         for pipe in in_plain {
             add(Box::new(move || {
@@ -261,7 +355,7 @@ fn states() -> Vec<Make> {
         add(Box::new(move || plain("s", |pipe| flushing(pipe, ReadEnd::Fail(fault)))));
     }
     add(Box::new(|| plain("s", |pipe| flushing(pipe, ReadEnd::Eof(EndedBy::Peer)))));
-    for pipe in ["s", "o"] {
+    for pipe in ["s", "o", "t"] {
         add(Box::new(move || tls(pipe, |pipe| flushing(pipe, ReadEnd::Fail(Fault::Closed)))));
     }
     let failed = Err(Fault::Reset(None));
@@ -327,6 +421,103 @@ fn started(target: Target, setup: Option<&TlsSetup>) -> Subject {
     subject
 }
 
+/// How a target is reached through a proxy.
+#[derive(Clone, Copy)]
+enum Routed {
+    /// The proxy resolves the name.
+    Direct,
+    /// The name is resolved locally.
+    Lookup,
+}
+
+/// Creates a machine that has started to connect to a proxy, or to look up the target.
+fn routed(routed: Routed, setup: Option<&TlsSetup>) -> Subject {
+    routed_by(&Proxy::http(address()).expect("the address is valid"), routed, setup)
+}
+
+fn routed_by(proxy: &Proxy, routed: Routed, setup: Option<&TlsSetup>) -> Subject {
+    let now = base();
+    let proxy = proxy.clone();
+    let proxy = match routed {
+        Routed::Direct => proxy,
+        Routed::Lookup => proxy.resolve_locally(),
+    };
+    let target = "target.test:1".parse().expect("the address is valid");
+    let route = Some(Route::new(&proxy, &target).expect("a proxy can get a name"));
+    let config = Config { route, ..plan(Target::Address(address()), setup) };
+    let peer = setup.map(peer_of);
+    let mut subject = Subject { machine: Machine::new(config, now), peer, now };
+    drop(subject.machine.start(now));
+    subject
+}
+
+/// Creates a machine that has sent its request to a proxy.
+fn in_preamble(how: Routed, setup: Option<&TlsSetup>) -> Subject {
+    let mut subject = routed(how, setup);
+    subject.handle(Input::Resolved(Ok(&[address(), ([192, 0, 2, 2], 1).into()])));
+    subject.connected();
+    let mut transmit = subject.machine.next_transmit().expect("the request is queued");
+    let bytes = transmit.bytes().len();
+    transmit.sent(bytes);
+    drop(subject.machine.transmit_done(&mut transmit));
+    subject
+}
+
+/// How far the dialogue with an `https` proxy has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    Asked,
+    Accepted,
+}
+
+/// Creates a machine in a dialogue with an `https` proxy, which is its peer.
+fn secured_preamble(how: Routed, setup: Option<&TlsSetup>, stage: Stage) -> Subject {
+    let mut subject = routed_by(&https_proxy(), how, setup);
+    subject.peer = Some(peer_of(self::setup()));
+    subject.handle(Input::Resolved(Ok(&[address(), ([192, 0, 2, 2], 1).into()])));
+    subject.connected();
+    if stage == Stage::Handshake {
+        return subject;
+    }
+    while subject.peer().is_handshaking() {
+        subject.exchange();
+    }
+    subject.exchange();
+    if stage == Stage::Accepted {
+        subject.saw(b"HTTP/1.1 200 OK\r\n\r\n").expect("it was asked");
+        subject.exchange();
+    }
+    subject
+}
+
+/// Creates a connection that is plaintext to the target, through an `https` proxy. The flags are those of [`tls`].
+fn to_proxy(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
+    let mut subject = secured_preamble(Routed::Direct, None, Stage::Accepted);
+    prepare(&mut subject, flags, state);
+    subject
+}
+
+/// Creates the machine of an accepted connection that begins with a PROXY header.
+fn header_not_started(setup: Option<&TlsSetup>) -> Subject {
+    let now = base();
+    let config =
+        Config { header_rules: Some(header_rules()), ..plan(Target::Address(address()), setup) };
+    Subject { machine: Machine::established(config, now), peer: setup.map(peer_of), now }
+}
+
+fn awaiting_header(setup: Option<&TlsSetup>) -> Subject {
+    let mut subject = header_not_started(setup);
+    drop(subject.machine.start(subject.now));
+    subject
+}
+
+/// Denies 192.0.2.66, and limits each client to one socket.
+fn header_rules() -> Arc<IngressRules> {
+    let rules = IngressRules::allow_all().deny_net("192.0.2.66").expect("the net is valid");
+    Arc::new(rules.max_per_client(1))
+}
+
 fn handshaking() -> Subject {
     handshaking_with(setup())
 }
@@ -345,13 +536,22 @@ fn plain(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
     subject
 }
 
-/// Creates a TLS connection. Further flags: `o` for queued ciphertext, `i` for unread data.
+/// Creates a TLS connection. Further flags: `t` for a server's session tickets, which are queued, `o` for data that is,
+/// and `i` for unread data.
 fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
-    let mut subject = handshaking();
+    let has_tickets = flags.contains('t');
+    let mut subject = handshaking_with(if has_tickets { server_setup() } else { setup() });
     while subject.machine.opened().is_none() {
         subject.exchange();
     }
-    subject.exchange();
+    if !has_tickets {
+        subject.exchange();
+    }
+    prepare(&mut subject, flags, state);
+    subject
+}
+
+fn prepare(subject: &mut Subject, flags: &str, state: impl FnOnce(Pipe) -> State) {
     if flags.contains('o') {
         let WriteStep::Seal(permit) = subject.machine.write() else { panic!("can't seal") };
         let mut transmit = Transmit::default();
@@ -365,7 +565,6 @@ fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
     let moved = std::mem::replace(&mut subject.machine.state, State::Poisoned);
     let State::Open(pipe) = moved else { panic!("not open") };
     subject.machine.state = state(with_flags(pipe, flags));
-    subject
 }
 
 fn with_flags(mut pipe: Pipe, flags: &str) -> Pipe {
@@ -406,6 +605,9 @@ fn inputs() -> Vec<Stimulus> {
             let result = Err(Fault::Connect(111));
             subject.input(Input::Attempted { id: AttemptId(0), result })
         }),
+        s("Attempted, busy", |subject| {
+            subject.input(Input::Attempted { id: AttemptId(0), result: Err(Fault::Busy) })
+        }),
         s("TimerExpired, early", |subject| subject.input(Input::TimerExpired)),
         s("TimerExpired", |subject| {
             subject.now += CLOSE;
@@ -418,6 +620,7 @@ fn inputs() -> Vec<Stimulus> {
         s("AbortWrite", |subject| subject.input(Input::AbortWrite)),
         s("CloseWrite", |subject| subject.input(Input::CloseWrite)),
         s("CancelRead", |subject| subject.input(Input::CancelRead)),
+        s("AllowHalfOpen", |subject| subject.input(Input::AllowHalfOpen)),
         s("StartTls", |subject| subject.input(Input::StartTls { accepts_hello: false })),
         s("StartTls, accepting a ClientHello", |subject| {
             subject.input(Input::StartTls { accepts_hello: true })
@@ -489,6 +692,32 @@ fn inputs() -> Vec<Stimulus> {
                 subject.machine.take_plaintext(RecvPermit(Holder::Reader), &mut [0; 99], || now).1,
             ))
         }),
+        s("saw a part of an answer", |subject| subject.saw(b"HTTP/1.1 200 OK\r\n")),
+        s("saw an acceptance", |subject| subject.saw(b"HTTP/1.1 200 OK\r\n\r\n")),
+        s("saw an acceptance and more", |subject| subject.saw(b"HTTP/1.1 200 OK\r\n\r\n2")),
+        s("saw a late acceptance", |subject| {
+            subject.now += CLOSE;
+            subject.saw(b"HTTP/1.1 200 OK\r\n\r\n")
+        }),
+        s("saw a refusal", |subject| subject.saw(b"HTTP/1.1 403 Forbidden\r\n\r\n")),
+        s("saw that the target is unreachable", |subject| subject.saw(b"HTTP/1.1 502 x\r\n\r\n")),
+        s("saw a malformed answer", |subject| subject.saw(b"220 mail\r\n")),
+        s("saw a PROXY header", |subject| subject.saw(HEADER)),
+        s("saw a PROXY header and more", |subject| subject.saw(&[HEADER, b"2"].concat())),
+        s("saw a PROXY header of an unknown client", |subject| subject.saw(b"PROXY UNKNOWN\r\n")),
+        s("saw a PROXY header of a denied client", |subject| {
+            subject.saw(b"PROXY TCP4 192.0.2.66 192.0.2.1 1 2\r\n")
+        }),
+        s("saw a late PROXY header", |subject| {
+            subject.now += CLOSE;
+            subject.saw(HEADER)
+        }),
+        s("saw a PROXY header of a client at its limit", |subject| {
+            let (client, max) = subject.machine.counted_client(HEADER)?;
+            assert_eq!(max, 1);
+            let permit = subject.permit().or_else(|| subject.machine.begin_background_recv())?;
+            Some(names_of(subject.machine.deny_client(permit, client, subject.now)))
+        }),
         s("transmit done", |subject| {
             let mut transmit = subject.machine.next_transmit()?;
             let bytes = transmit.bytes().len();
@@ -503,6 +732,11 @@ fn inputs() -> Vec<Stimulus> {
                 subject.now,
             )))
         }),
+        s("transmit failed, the peer has closed", |subject| {
+            let mut transmit = subject.machine.next_transmit()?;
+            let fault = Fault::ResetAfterEnd(32);
+            Some(names_of(subject.machine.transmit_failed(&mut transmit, fault, subject.now)))
+        }),
     ]
 }
 
@@ -510,6 +744,7 @@ fn inputs() -> Vec<Stimulus> {
 fn names_of(actions: Actions) -> Vec<String> {
     let Actions {
         attach,
+        preamble,
         wake: Wake { opened, readable, writable, closed },
         cancel_attempts,
         cancel_attempt,
@@ -523,6 +758,7 @@ fn names_of(actions: Actions) -> Vec<String> {
     } = actions;
     let fields = [
         (attach.is_some(), "attach"),
+        (preamble.is_some(), "preamble"),
         (opened, "opened"),
         (readable, "readable"),
         (writable, "writable"),
@@ -552,6 +788,25 @@ impl Subject {
         Some(names_of(self.machine.handle(input, self.now)))
     }
 
+    /// Reports that the latest attempt has succeeded.
+    fn connected(&mut self) {
+        let result = Ok(Endpoints::new(address(), None));
+        self.handle(Input::Attempted { id: AttemptId(0), result });
+    }
+
+    /// Passes bytes that a peek saw in a preamble.
+    fn saw(&mut self, bytes: &[u8]) -> Option<Vec<String>> {
+        if self.machine.state.preamble()?.is_tls() {
+            self.open_peer()?.writer().write_all(bytes).expect("there is room");
+            return self.ingest();
+        }
+        let permit = self.permit().or_else(|| self.machine.begin_background_recv())?;
+        let own = self.machine.preamble_len(bytes);
+        let (same, actions) = self.machine.handle_preamble(permit, bytes, self.now);
+        assert_eq!(own, same);
+        Some(names_of(actions))
+    }
+
     fn received(&mut self, what: RecvEvent) -> Option<Vec<String>> {
         let permit = self.permit()?;
         Some(names_of(self.machine.handle_recv_event(permit, what, self.now)))
@@ -572,9 +827,11 @@ impl Subject {
                 pipe.sending
             }
             State::Closed(Closed::Flushing(flushing)) => flushing.pipe.sending,
-            State::Connecting(_) | State::Handshaking(_) | State::Closed(_) | State::Poisoned => {
-                false
-            }
+            State::Connecting(_)
+            | State::Preamble(_)
+            | State::Handshaking(_)
+            | State::Closed(_)
+            | State::Poisoned => false,
         }
     }
 
@@ -634,6 +891,8 @@ impl Subject {
 /// Shorter than the delays of a race, so that it expires first.
 const CONNECT: Duration = Duration::from_millis(10);
 const CLOSE: Duration = Duration::from_secs(5);
+/// Of a client that the rules allow.
+const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n";
 
 #[expect(clippy::disallowed_methods, reason = "tests need a start time")]
 fn base() -> Instant {

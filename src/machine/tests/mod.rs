@@ -4,5 +4,7 @@
 
 mod happy_eyeballs;
 mod poison;
+mod random_lives;
 mod scenarios;
 mod tls;
+mod unix_attempt;

@@ -1,24 +1,58 @@
-//! Runs machines with random inputs and checks the rules that hold for all of them; also tests single transitions.
+//! Tests of single transitions.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::egress::EgressRules;
 use crate::info::Phase;
 use crate::machine::{
     Actions, Attempt, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvEvent,
-    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, UpgradeError, Wake, WriteStep,
+    Release, Route, SendEvent, Target, TimerKind, Wake, WriteStep,
 };
+use crate::proxy::Proxy;
 
-const LIVES: u64 = 30_000;
-const STEPS: usize = 40;
-
+/// The request waits in the send queue until the driver takes it, and an answer may repeat it.
 #[test]
-fn every_rule_holds_for_random_inputs() {
-    for seed in 0..LIVES {
-        let life = std::panic::catch_unwind(|| Scenario::new(seed).run());
-        assert!(life.is_ok(), "seed {seed} violated a rule");
+fn debug_shows_nothing_of_a_dialogue_with_a_proxy() {
+    let now = Instant::now();
+    let proxy = |make: fn(SocketAddr) -> crate::Result<Proxy>| make(address(1)).unwrap();
+    let http = proxy(Proxy::http).credentials("alice", "pa55word").unwrap();
+    let http = http.header("X-Key", "v4lue").unwrap();
+    let socks5 = proxy(Proxy::socks5).credentials("alice", "pa55word").unwrap();
+    let socks4 = proxy(Proxy::socks4a).credentials("alice", "").unwrap();
+    let secrets = [&b"alice"[..], b"pa55word", b"YWxpY2U6", b"v4lue"];
+    let shows_none = |machine: &Machine, when: &str| {
+        for text in [format!("{machine:?}"), format!("{machine:#?}").replace(['\n', ' '], "")] {
+            for secret in secrets {
+                let numbers = format!("{secret:?}");
+                let spaced = numbers.trim_matches(['[', ']']);
+                let plain = std::str::from_utf8(secret).unwrap();
+                for shown in [plain, spaced, &spaced.replace(' ', "")] {
+                    assert!(!text.contains(shown), "{when}: {text}");
+                }
+            }
+        }
+    };
+    for proxy in [http, socks5, socks4] {
+        let route = Route::new(&proxy, &"db.test:443".parse().unwrap()).unwrap();
+        let target = Target::Address(address(1));
+        let mut machine = Machine::new(Config { route: Some(route), ..Config::new(target) }, now);
+        let attempt = machine.start(now).attempt.unwrap();
+        shows_none(&machine, "before it connects");
+        let result = Ok(Endpoints::new(address(1), None));
+        drop(machine.handle(Input::Attempted { id: attempt.id, result }, now));
+        shows_none(&machine, "with a request");
+        for answer in [&b"\x05\x02"[..], b"HTTP/1.1 100 alice pa55word v4lue"] {
+            while let Some(mut transmit) = machine.next_transmit() {
+                shows_none(&machine, "with a request in flight");
+                transmit.sent(transmit.bytes().len());
+                drop(machine.transmit_done(&mut transmit));
+            }
+            let Some(permit) = machine.begin_background_recv() else { break };
+            let is_first = machine.preamble_len(answer) == answer.len();
+            let answer = if is_first { answer } else { &answer[..1] };
+            drop(machine.handle_preamble(permit, answer, now));
+            shows_none(&machine, "after an answer");
+        }
     }
 }
 
@@ -115,6 +149,28 @@ fn reads_return_data_from_before_a_reset_and_then_the_reset_or_an_earlier_eof() 
     }
 }
 
+/// A Unix-domain peer has closed cleanly, or a TCP peer has reset the connection after its FIN.
+#[test]
+fn a_write_that_fails_after_the_peers_eof_leaves_reads_at_their_end() {
+    let now = Instant::now();
+    let fault = Fault::ResetAfterEnd(32);
+    for sends in [false, true] {
+        let config = Config { allow_half_open: true, ..Config::new(Target::Address(address(1))) };
+        let mut machine = open(config, now);
+        let ReadStep::Recv(permit) = machine.read() else { panic!("it is open") };
+        drop(machine.handle_recv_event(permit, RecvEvent::Eof, now));
+        if sends {
+            let WriteStep::Send(permit) = machine.write() else { panic!("it is half-open") };
+            drop(machine.handle_send_event(permit, SendEvent::Failed(fault)));
+        } else {
+            drop(machine.handle(Input::WireFailed(fault), now));
+        }
+        assert_eq!(machine.outcome(), Some(Err(fault)));
+        assert!(matches!(machine.read(), ReadStep::Eof));
+        assert!(matches!(machine.write(), WriteStep::Fail(failed) if failed == fault));
+    }
+}
+
 #[test]
 fn a_self_connect_by_chance_is_retried_and_a_deliberate_one_is_a_loop() {
     let now = Instant::now();
@@ -156,6 +212,30 @@ fn a_writer_that_waits_for_an_upgrade_wakes_when_the_peers_eof_prevents_it() {
     }
 }
 
+/// An EOF that was handled before stays handled.
+#[test]
+fn half_open_can_be_allowed_later() {
+    let now = Instant::now();
+    for allowed_in_time in [true, false] {
+        let mut machine = open(Config::new(Target::Address(address(1))), now);
+        let WriteStep::Send(sending) = machine.write() else { panic!("not open") };
+        let ReadStep::Recv(receiving) = machine.read() else { panic!("not open") };
+        if allowed_in_time {
+            assert!(machine.handle(Input::AllowHalfOpen, now).is_empty());
+        }
+        drop(machine.handle_recv_event(receiving, RecvEvent::Eof, now));
+        assert!(machine.handle(Input::AllowHalfOpen, now).is_empty());
+        drop(machine.handle_send(sending, 1));
+        if allowed_in_time {
+            assert_eq!(machine.phase(), Phase::HalfClosed);
+            assert!(matches!(machine.write(), WriteStep::Send(_)));
+        } else {
+            assert_eq!(machine.phase(), Phase::Closed);
+            assert!(matches!(machine.write(), WriteStep::Fail(Fault::PeerEnded)));
+        }
+    }
+}
+
 fn open(config: Config, now: Instant) -> Machine {
     let mut machine = Machine::new(config, now);
     drop(machine.start(now));
@@ -165,258 +245,6 @@ fn open(config: Config, now: Instant) -> Machine {
     machine
 }
 
-fn address(host: u8) -> SocketAddr {
+pub(super) fn address(host: u8) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(192, 0, 2, host), 1))
-}
-
-/// A machine, and the observations of it so far.
-struct Scenario {
-    random: fastrand::Rng,
-    machine: Machine,
-    egress: Option<Arc<EgressRules>>,
-    now: Instant,
-    attempt: Option<AttemptId>,
-    receiving: Option<RecvPermit>,
-    sending: Option<SendPermit>,
-    phase: Phase,
-    opened: u32,
-    adopted: bool,
-    closed: u32,
-    released: bool,
-    detached: bool,
-    shut: bool,
-    reader_told: bool,
-    writer_told: bool,
-    outcome: Option<Result<(), Fault>>,
-}
-
-impl Scenario {
-    fn new(seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let now = Instant::now();
-        let target = if random.bool() { Target::Host } else { Target::Address(address(1)) };
-        let mut config = Config::new(target);
-        let denied = address(random.u8(1..=3)).ip().to_string();
-        let policy = EgressRules::allow_all().deny_net(&denied).expect("a valid address");
-        config.egress = Some(Arc::new(policy));
-        let egress = config.egress.clone();
-        config.allow_half_open = random.bool();
-        Scenario {
-            random,
-            machine: Machine::new(config, now),
-            egress,
-            now,
-            attempt: None,
-            receiving: None,
-            sending: None,
-            phase: Phase::Connecting,
-            opened: 0,
-            adopted: false,
-            closed: 0,
-            released: false,
-            detached: false,
-            shut: false,
-            reader_told: false,
-            writer_told: false,
-            outcome: None,
-        }
-    }
-
-    fn run(mut self) {
-        let actions = self.machine.start(self.now);
-        self.see(actions);
-        for _ in 0..STEPS {
-            self.step();
-        }
-        // A close ends every run, once all permits are returned.
-        let actions = self.machine.handle(Input::Close, self.now);
-        self.see(actions);
-        self.give_back_recv(RecvEvent::Cancelled);
-        self.give_back_send(SendEvent::Cancelled);
-        assert_eq!(self.machine.phase(), Phase::Closed);
-        assert_eq!((self.opened, self.closed), (1, 1));
-        let is_left = self.released || self.detached;
-        assert_eq!(is_left, self.adopted, "an attached wire is released once, or detached");
-        assert_eq!(self.machine.next_timer(), None);
-    }
-
-    fn step(&mut self) {
-        let id = self.attempt.unwrap_or(AttemptId(0));
-        let answer = [address(1), address(2)];
-        let fault = Fault::Reset(None);
-        let input = match self.random.u8(0..20) {
-            0 => Input::Resolved(Ok(&answer)),
-            1 => Input::Resolved(Err(Fault::Resolve)),
-            2..=4 => {
-                let result = Ok(Endpoints::new(address(1), None));
-                Input::Attempted { id, result }
-            }
-            5 => Input::Attempted { id, result: Err(Fault::Connect(111)) },
-            6 => {
-                self.now += Duration::from_secs(self.random.u64(0..40));
-                Input::TimerExpired
-            }
-            7 => Input::WireEof,
-            8 => Input::WireFailed(fault),
-            9 if self.random.bool() => Input::Close,
-            10 if self.random.bool() => Input::Abort,
-            11 if self.random.bool() => Input::AbortWrite,
-            12 => Input::CloseWrite,
-            13 => Input::CancelRead,
-            14 => return self.ask_to_read(),
-            15 => return self.ask_to_write(),
-            16 => return self.give_back_recv(RecvEvent::Eof),
-            17 => return self.give_back_send(SendEvent::Failed(fault)),
-            18 => return self.give_back_recv(RecvEvent::Failed(fault)),
-            19 if self.random.bool() => return self.detach(),
-            _ => return self.move_bytes(),
-        };
-        let actions = self.machine.handle(input, self.now);
-        self.see(actions);
-    }
-
-    fn detach(&mut self) {
-        let is_idle = self.receiving.is_none() && self.sending.is_none();
-        let detaches = self.phase == Phase::Open && is_idle;
-        let before = self.machine.outcome();
-        let actions = self.machine.handle(Input::Detach, self.now);
-        assert_eq!(detaches, !actions.is_empty(), "a failed detach changes nothing");
-        self.detached |= detaches;
-        self.see(actions);
-        if detaches {
-            assert_eq!(self.machine.outcome(), Some(Ok(())));
-            assert_eq!(self.machine.upgrade_error(), Some(UpgradeError::Detached));
-            assert_eq!(self.machine.read_error(), Some(Fault::Detached));
-            assert_eq!(self.machine.write_error(), Some(Fault::Detached));
-        } else {
-            assert_eq!(self.machine.outcome(), before);
-        }
-    }
-
-    fn ask_to_read(&mut self) {
-        if let ReadStep::Recv(permit) = self.machine.read() {
-            assert!(self.receiving.is_none(), "one permit per direction");
-            assert!(self.machine.permits_recv(&permit));
-            assert!(self.adopted && !self.released, "there is a wire");
-            self.receiving = Some(permit);
-        }
-    }
-
-    fn ask_to_write(&mut self) {
-        if let WriteStep::Send(permit) = self.machine.write() {
-            assert!(self.sending.is_none(), "one permit per direction");
-            assert!(self.machine.permits_send(&permit));
-            assert!(self.adopted && !self.released && !self.shut, "there is a wire to send on");
-            self.sending = Some(permit);
-        }
-    }
-
-    fn give_back_recv(&mut self, what: RecvEvent) {
-        if let Some(permit) = self.receiving.take() {
-            let actions = self.machine.handle_recv_event(permit, what, self.now);
-            self.see(actions);
-        }
-    }
-
-    fn give_back_send(&mut self, what: SendEvent) {
-        if let Some(permit) = self.sending.take() {
-            let actions = self.machine.handle_send_event(permit, what);
-            self.see(actions);
-        }
-    }
-
-    fn move_bytes(&mut self) {
-        let before = self.machine.stats();
-        let bytes = self.random.usize(1..9);
-        if let Some(permit) = self.receiving.take() {
-            let actions = self.machine.handle_recv(permit, bytes);
-            self.see(actions);
-            assert_eq!(self.machine.stats().bytes_read, before.bytes_read + bytes as u64);
-        }
-        if let Some(permit) = self.sending.take() {
-            let actions = self.machine.handle_send(permit, bytes);
-            self.see(actions);
-            assert_eq!(self.machine.stats().bytes_written, before.bytes_written + bytes as u64);
-        }
-    }
-
-    fn see(&mut self, actions: Actions) {
-        let Actions {
-            attach,
-            wake,
-            cancel_attempts: _,
-            cancel_attempt,
-            resolve: _,
-            attempt,
-            drive_recv,
-            begin_handshake,
-            transmit,
-            shutdown_write,
-            release,
-        } = actions;
-        if wake.opened {
-            assert!(wake.readable && wake.writable, "waiters are woken");
-        }
-        match &self.receiving {
-            None => self.reader_told = false,
-            Some(permit) => {
-                self.reader_told |= wake.readable;
-                assert!(self.reader_told || self.machine.permits_recv(permit), "readers are woken");
-            }
-        }
-        match &self.sending {
-            None => self.writer_told = false,
-            Some(permit) => {
-                self.writer_told |= wake.writable;
-                assert!(self.writer_told || self.machine.permits_send(permit), "writers are woken");
-            }
-        }
-        if self.closed > 0 {
-            let late =
-                Actions { attach, wake, attempt, shutdown_write, drive_recv, ..Actions::default() };
-            let allowed = Wake { readable: wake.readable, ..Wake::default() };
-            assert_eq!(late, Actions { wake: allowed, ..Actions::default() }, "it is closed");
-        }
-        if attach.is_some() {
-            assert!(!self.adopted, "one wire");
-            self.adopted = true;
-        }
-        self.opened += u32::from(wake.opened);
-        self.closed += u32::from(wake.closed);
-        if let Some(id) = cancel_attempt {
-            assert!(!self.machine.is_attempt_pending(id));
-        }
-        if let Some(Attempt { id, address }) = attempt {
-            let allowed = self.egress.as_ref().is_none_or(|policy| policy.allows(address));
-            assert!(allowed, "{address} is denied");
-            self.attempt = Some(id);
-        }
-        if drive_recv {
-            assert!(self.adopted && !self.released);
-            assert!(self.receiving.is_none(), "one thread at the wire");
-        }
-        assert!(!transmit && !begin_handshake, "there is no TLS");
-        if shutdown_write {
-            assert!(self.adopted && !self.released && !self.shut, "one FIN");
-            assert!(self.sending.is_none(), "data precedes the FIN");
-            self.shut = true;
-        }
-        if let Some(how) = release {
-            assert!(self.adopted && !self.released, "released once");
-            assert!(self.shut || how != Release::Linger, "lingering follows FIN");
-            self.released = true;
-        }
-        let phase = self.machine.phase();
-        assert!(phase >= self.phase, "phases only advance");
-        self.phase = phase;
-        assert_eq!(self.opened > 0, self.machine.opened().is_some());
-        assert_eq!(self.closed > 0, self.machine.outcome().is_some());
-        assert_eq!(self.closed > 0, phase == Phase::Closed);
-        if let Some(outcome) = self.outcome {
-            assert_eq!(self.machine.outcome(), Some(outcome), "the first outcome stays");
-        }
-        self.outcome = self.machine.outcome();
-        let left_over = self.machine.next_timer().is_some_and(|(at, _)| at <= self.now);
-        assert!(!left_over, "no expired timer is left");
-    }
 }

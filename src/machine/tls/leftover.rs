@@ -21,15 +21,33 @@ impl Leftover {
         taken
     }
 
-    pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
+    /// Copies the bytes, as much as fits.
+    pub(super) fn peek(&self, buf: &mut [u8]) -> usize {
         let leftover = &self.bytes[self.start..];
-        let taken = leftover.len().min(buf.len());
-        buf[..taken].copy_from_slice(&leftover[..taken]);
-        self.start += taken;
+        let copied = leftover.len().min(buf.len());
+        buf[..copied].copy_from_slice(&leftover[..copied]);
+        copied
+    }
+
+    pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
+        let taken = self.peek(buf);
+        self.skip(taken);
+        taken
+    }
+
+    /// Takes everything.
+    pub(super) fn take_all(&mut self) -> Vec<u8> {
+        let Leftover { mut bytes, start } = std::mem::take(self);
+        bytes.drain(..start);
+        bytes
+    }
+
+    /// Drops the first bytes.
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.start = self.bytes.len().min(self.start + bytes);
         if self.is_empty() {
             self.clear();
         }
-        taken
     }
 
     /// Stores `bytes`; the buffer must be empty.

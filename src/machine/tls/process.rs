@@ -5,7 +5,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, Un
 
 use super::super::flood::FloodGuard;
 use super::super::recv_queue::RecvQueue;
-use super::super::send_queue::SendQueue;
+use super::super::send_queue::{Content, SendQueue};
 use super::connection::{Connection, Records};
 use super::leftover::Leftover;
 use super::{MAX_CLIENT_HELLO, MAX_RECV_QUEUE, PeerState, Session, catch_panic};
@@ -28,6 +28,7 @@ impl Session {
             let what = if awaits_hello { "ClientHello" } else { "TLS message" };
             self.fail(Failure::misbehaved(format!("{peer} sent a {what} that is too long")));
         }
+        self.wrap_queued();
     }
 
     /// Processes one state of the rustls connection. Returns whether there may be another.
@@ -119,6 +120,7 @@ impl Session {
                 Connection::Server(server) => queue_alert(server, recv_queue, send_queue, silent),
             }
             self.silence();
+            self.close_outer();
         }
         self.recv_queue.clear();
     }
@@ -142,6 +144,9 @@ impl Session {
         if !idle || self.unfinished_message {
             self.process();
         }
+        if self.outer.is_some() {
+            self.follow_outer_end();
+        }
         moved
     }
 
@@ -160,12 +165,20 @@ impl Session {
     /// Prepares the connection to encrypt. Returns whether it can. rustls encrypts only when no decrypted data is
     /// pending, so this buffers it, and keeps the input queue.
     pub(super) fn ready_to_encrypt(&mut self) -> bool {
-        if !matches!(self.peer_state, PeerState::Established | PeerState::Ended) {
+        if !self.may_encrypt() {
             return false;
         }
         // A reader takes the data from `leftover` later.
         self.buffer_all();
-        matches!(self.peer_state, PeerState::Established | PeerState::Ended)
+        self.may_encrypt()
+    }
+
+    /// Returns whether rustls encrypts. That an end without close_notify is known hides no data, and forbids none.
+    fn may_encrypt(&self) -> bool {
+        match self.peer_state {
+            PeerState::Established | PeerState::Ended | PeerState::Truncated => true,
+            PeerState::Handshaking | PeerState::Failed(_) => false,
+        }
     }
 }
 
@@ -316,7 +329,7 @@ fn append_message(
     silent: bool,
     mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
 ) {
-    send_queue.append(0, |room| match encode(room) {
+    send_queue.append(Content::Own, 0, |room| match encode(room) {
         // The message is taken out of rustls, but not sent.
         Ok(_) if silent => Ok(0),
         Ok(bytes) => Ok(bytes),

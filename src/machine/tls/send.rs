@@ -3,15 +3,16 @@
 use rustls::unbuffered::{ConnectionState, EncryptError, InsufficientSizeError};
 
 use super::super::recv_queue::RecvQueue;
-use super::super::send_queue::{SendQueue, Transmit};
+use super::super::send_queue::{Content, SendQueue, Transmit};
 use super::connection::{Connection, Records};
 use super::{CloseNotify, MAX_RECORD, PeerState, RECORD_OVERHEAD, Session};
-use crate::tls::Failure;
+use crate::error::Fault;
+use crate::tls::{Failure, Role};
 
 impl Session {
     /// Returns whether any data may be sealed.
     pub(in super::super) fn can_seal(&self) -> bool {
-        self.connection.is_some() && self.send_queue.available() > 0
+        self.connection.is_some() && self.wire_queue().available() > 0
     }
 
     /// Seals as much of `bytes_to_seal` as the send queue has room for. If the queue is empty, the ciphertext goes
@@ -22,28 +23,47 @@ impl Session {
         transmit: &mut Transmit,
     ) -> usize {
         transmit.clear();
-        let bytes_to_seal = &bytes_to_seal[..bytes_to_seal.len().min(self.send_queue.available())];
-        if bytes_to_seal.is_empty() || !self.ready_to_encrypt() {
+        let available = self.wire_queue().available();
+        let bytes_to_seal = &bytes_to_seal[..bytes_to_seal.len().min(available)];
+        if bytes_to_seal.is_empty() {
             return 0;
         }
+        let sealed = if self.outer.is_none() {
+            self.seal_all(bytes_to_seal, Content::Data, Some(transmit))
+        } else {
+            self.seal_all(bytes_to_seal, Content::Data, None) && self.wrap(Some(transmit))
+        };
+        self.has_sealed |= sealed;
+        if sealed { bytes_to_seal.len() } else { 0 }
+    }
+
+    /// Seals all of `data`, into `transmit` if there is one and nothing is queued. Returns whether it did: not if TLS
+    /// has failed or fails now.
+    #[inline]
+    pub(super) fn seal_all(
+        &mut self,
+        data: &[u8],
+        content: Content,
+        transmit: Option<&mut Transmit>,
+    ) -> bool {
+        if !self.ready_to_encrypt() {
+            return false;
+        }
         let Session { connection: Some(connection), recv_queue, send_queue, .. } = self else {
-            return 0;
+            return false;
         };
         let sealed = match connection {
             Connection::Client(client) => {
-                encrypt(client, bytes_to_seal, recv_queue, send_queue, transmit)
+                encrypt(client, data, content, recv_queue, send_queue, transmit)
             }
             Connection::Server(server) => {
-                encrypt(server, bytes_to_seal, recv_queue, send_queue, transmit)
+                encrypt(server, data, content, recv_queue, send_queue, transmit)
             }
         };
-        match sealed {
-            Some(_) => bytes_to_seal.len(),
-            None => {
-                self.fail(Failure::with_message("the keys of this connection are used up"));
-                0
-            }
+        if sealed.is_none() {
+            self.fail(Failure::with_message("the keys of this connection are used up"));
         }
+        sealed.is_some()
     }
 
     /// Queues close_notify, once. Returns whether it did.
@@ -55,20 +75,23 @@ impl Session {
             self.close_notify = CloseNotify::Due;
             return false;
         }
-        self.close_notify = CloseNotify::Queued { len: 0 };
+        self.close_notify = CloseNotify::Queued;
+        let queued = self.queue_close_notify();
+        // After that of this session.
+        if self.outer.is_some() { self.close_outer() || queued } else { queued }
+    }
+
+    fn queue_close_notify(&mut self) -> bool {
         if !self.ready_to_encrypt() {
             return false;
         }
         let Session { connection: Some(connection), recv_queue, send_queue, .. } = self else {
             return false;
         };
-        let len = match connection {
+        match connection {
             Connection::Client(client) => queue_close_notify(client, recv_queue, send_queue),
             Connection::Server(server) => queue_close_notify(server, recv_queue, send_queue),
-        };
-        let Some(len) = len else { return false };
-        self.close_notify = CloseNotify::Queued { len };
-        len > 0
+        }
     }
 
     /// Returns whether nothing may be sent any more.
@@ -79,54 +102,73 @@ impl Session {
     /// Ends this side's direction without close_notify.
     pub(super) fn silence(&mut self) {
         if !self.is_silent() {
-            self.close_notify = CloseNotify::Queued { len: 0 };
+            self.close_notify = CloseNotify::Queued;
         }
     }
 
     /// Lends the queued ciphertext.
     pub(in super::super) fn next_transmit(&mut self) -> Option<Transmit> {
-        self.send_queue.next()
+        self.wire_queue_mut().next()
     }
 
     /// Takes a transmit buffer back, and queues its unsent bytes again.
     pub(in super::super) fn return_unsent(&mut self, transmit: &mut Transmit) {
-        self.send_queue.return_unsent(transmit);
+        self.wire_queue_mut().return_unsent(transmit);
     }
 
-    /// Returns whether there is ciphertext other than close_notify that the kernel has not accepted.
+    /// Returns whether there is data of the program that the kernel has not accepted.
     pub(in super::super) fn has_undelivered_data(&self) -> bool {
-        let close_notify_len = match self.close_notify {
-            CloseNotify::Queued { len } => len,
-            CloseNotify::No | CloseNotify::Due => 0,
-        };
-        !self.send_queue.is_empty() && self.send_queue.len() > close_notify_len
+        self.wire_queue().has_data()
+    }
+
+    /// Returns whether this side has sent nothing after its handshake except session tickets, and perhaps close_notify.
+    pub(in super::super) fn has_sent_only_tickets(&self) -> bool {
+        self.terms.role == Role::Server && !self.has_sealed
+    }
+
+    /// Keeps a failure of the wire, of which the first counts, for a receive that finds nothing more.
+    pub(in super::super) fn keep_fault(&mut self, fault: Fault) {
+        self.kept_fault.get_or_insert(fault);
+    }
+
+    pub(in super::super) fn kept_fault(&self) -> Option<Fault> {
+        self.kept_fault
     }
 
     /// Drops queued ciphertext, because nothing can be sent any more.
     pub(in super::super) fn discard_unsent(&mut self) {
         self.send_queue.discard_all();
-        self.close_notify = CloseNotify::Queued { len: 0 };
+        self.close_notify = CloseNotify::Queued;
+        if let Some(outer) = &mut self.outer {
+            outer.discard_unsent();
+        }
+    }
+
+    /// Drops queued records that met a peer which has closed. The program may still write, and then learns of it.
+    pub(in super::super) fn discard_own_records(&mut self) {
+        self.wire_queue_mut().discard();
     }
 
     /// Returns whether a transmit buffer is lent.
     pub(in super::super) fn transmit_in_flight(&self) -> bool {
-        self.send_queue.is_in_flight()
+        self.wire_queue().is_in_flight()
     }
 
     /// Returns whether the kernel has accepted all ciphertext.
     pub(in super::super) fn is_flushed(&self) -> bool {
-        self.send_queue.is_empty() && self.close_notify != CloseNotify::Due
+        self.wire_queue().is_empty() && self.close_notify != CloseNotify::Due
     }
 }
 
-/// Encrypts data, into `transmit` if nothing is queued. Returns the size of the ciphertext.
+/// Encrypts data, into `transmit` if there is one and nothing is queued. Returns the size of the ciphertext.
 #[inline]
 fn encrypt<C: Records>(
     connection: &mut C,
     bytes_to_seal: &[u8],
+    content: Content,
     recv_queue: &mut RecvQueue,
     send_queue: &mut SendQueue,
-    transmit: &mut Transmit,
+    transmit: Option<&mut Transmit>,
 ) -> Option<usize> {
     let Ok(ConnectionState::WriteTraffic(mut traffic)) =
         connection.process(recv_queue.bytes_mut()).state
@@ -135,28 +177,29 @@ fn encrypt<C: Records>(
     };
     let room = bytes_to_seal.len() + (bytes_to_seal.len() / MAX_RECORD + 1) * RECORD_OVERHEAD;
     let fill = |room: &mut [u8]| traffic.encrypt(bytes_to_seal, room).map_err(required_size);
-    if send_queue.is_empty() {
-        let sealed = transmit.fill(room, fill);
-        send_queue.lend(sealed.unwrap_or(0));
-        sealed
-    } else {
-        send_queue.append(room, fill)
+    match transmit {
+        Some(transmit) if send_queue.is_empty() => {
+            let sealed = transmit.fill(room, fill);
+            send_queue.lend(sealed.unwrap_or(0));
+            sealed
+        }
+        Some(_) | None => send_queue.append(content, room, fill),
     }
 }
 
-/// Queues close_notify. Returns its size, or `None` if the connection cannot encrypt.
+/// Queues close_notify, and the answer to a key update if one is due. Returns whether it did.
 fn queue_close_notify<C: Records>(
     connection: &mut C,
     recv_queue: &mut RecvQueue,
     send_queue: &mut SendQueue,
-) -> Option<usize> {
+) -> bool {
     let Ok(ConnectionState::WriteTraffic(mut traffic)) =
         connection.process(recv_queue.bytes_mut()).state
     else {
-        return None;
+        return false;
     };
     let fill = |room: &mut [u8]| traffic.queue_close_notify(room).map_err(required_size);
-    Some(send_queue.append(RECORD_OVERHEAD, fill).unwrap_or(0))
+    send_queue.append(Content::Own, RECORD_OVERHEAD, fill).is_some_and(|len| len > 0)
 }
 
 /// Returns the buffer size that encryption requires, or `None` if it is impossible.

@@ -52,9 +52,11 @@ impl Session {
             PeerState::Ended | PeerState::Truncated | PeerState::Failed(_) => return None,
         };
         leftover.close_notify = self.close_notify;
+        leftover.has_sealed = self.has_sealed;
+        leftover.kept_fault = self.kept_fault;
         leftover.recv_deferred = self.recv_deferred;
         leftover.handshake = self.handshake;
-        leftover.send_queue = std::mem::take(&mut self.send_queue);
+        leftover.send_queue = std::mem::take(self.wire_queue_mut());
         leftover.leftover = std::mem::take(&mut self.leftover);
         leftover.negotiated = self.negotiated.take();
         Some(Box::new(std::mem::replace(self, leftover)))
@@ -64,9 +66,9 @@ impl Session {
     pub(in super::super) fn restore(&mut self, session: Session) -> bool {
         let mut leftover = std::mem::replace(self, session);
         let before = leftover.send_queue.len();
-        leftover.send_queue.extend(std::mem::take(&mut self.send_queue));
+        leftover.send_queue.extend(std::mem::take(self.wire_queue_mut()));
         leftover.leftover.append(&mut self.leftover);
-        self.send_queue = leftover.send_queue;
+        *self.wire_queue_mut() = leftover.send_queue;
         self.leftover = leftover.leftover;
         match leftover.peer_state {
             PeerState::Handshaking | PeerState::Established => {}
@@ -76,18 +78,16 @@ impl Session {
             }
         }
         self.recv_deferred |= leftover.recv_deferred;
+        self.kept_fault = leftover.kept_fault;
         self.negotiated = leftover.negotiated.or(self.negotiated.take());
         match (leftover.close_notify, self.close_notify) {
             (CloseNotify::Due, CloseNotify::No) => {
                 self.close_notify();
             }
-            (CloseNotify::Queued { .. }, CloseNotify::No)
-            | (CloseNotify::Queued { len: 1.. }, _) => {
-                self.close_notify = leftover.close_notify;
-            }
-            (CloseNotify::No | CloseNotify::Due | CloseNotify::Queued { len: 0 }, _) => {}
+            (CloseNotify::Queued, _) => self.close_notify = CloseNotify::Queued,
+            (CloseNotify::No | CloseNotify::Due, _) => {}
         }
-        self.send_queue.len() > before
+        self.wire_queue().len() > before
     }
 
     /// Begins the handshake. Queues a client's first message.
@@ -98,7 +98,10 @@ impl Session {
                 self.connection = Some(connection);
                 self.process();
             }
-            Err(failure) => self.peer_state = PeerState::Failed(Box::new(failure)),
+            Err(failure) => {
+                self.peer_state = PeerState::Failed(Box::new(failure));
+                self.close_outer();
+            }
         }
         // This may drop the last reference to the program's configuration.
         drop(catch_panic(|| drop(setup)));
@@ -106,12 +109,16 @@ impl Session {
 
     /// Processes received ciphertext and decrypts all of it, so that readers need no connection.
     pub(in super::super) fn read_tls_all(&mut self, recv_buf: &mut RecvBuf) {
-        self.flood.received(recv_buf.filled());
-        self.recv_queue.append(recv_buf);
-        self.process();
+        if self.outer.is_some() {
+            self.read_through(recv_buf);
+        } else {
+            self.flood.received(recv_buf.filled());
+            self.recv_queue.append(recv_buf);
+            self.process();
+            self.count_tickets();
+            self.release(recv_buf);
+        }
         self.buffer_all();
-        self.count_tickets();
-        self.release(recv_buf);
         let handshaken = !matches!(self.peer_state, PeerState::Handshaking);
         if handshaken && self.negotiated.is_none() {
             self.negotiated = self.negotiated().map(Box::new);

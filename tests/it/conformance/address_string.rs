@@ -1,12 +1,13 @@
 //! Scenarios of the group `address-string`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sockeye::{Connector, ErrorKind, SocketAddress, SocketInfo};
 
 use super::common::{in_own_network, peer_at};
 use super::names::{Names, V4, V6};
 use super::unix::is_a_plain_name;
+use crate::support::net::TcpListener;
 use crate::support::peer::{assert_no_connection, listen};
 use crate::support::{HasErrorKind, assert_fails, at_once, with_watchdog};
 

@@ -1,7 +1,8 @@
 //! Shared by scenarios: peers at given addresses, and tests that need a network for themselves.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 
+use crate::support::net::TcpListener;
 use crate::support::{Peer, skip};
 
 /// Starts a peer at this address that only reads. Returns `None` if the machine does not have the address.

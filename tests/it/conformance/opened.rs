@@ -1,7 +1,7 @@
 //! Scenarios of the group `opened`.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::common::in_own_network;
 use super::names::{BHFIRST, MULTI, Names, V4, V6};
 use super::site::{Site, Sort, refused_first, silent_first};
 use super::unix::is_a_plain_name;
+use crate::support::net;
 use crate::support::peer::{assert_no_connection, black_hole, closed_port, listen};
 use crate::support::tls::{authority, trust_only, with};
 use crate::support::{
@@ -521,7 +522,7 @@ fn closes_before_it_is_open() -> Duration {
     let opened = at_once(|| socket.opened()).failure();
     assert!(matches!(opened, None | Some(ErrorKind::Closed)), "{opened:?}");
     // If the attempt was cancelled before it reached the peer, this connection ends the peer.
-    drop(TcpStream::connect(address));
+    drop(net::connect(address));
     took
 }
 

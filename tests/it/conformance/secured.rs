@@ -1,12 +1,13 @@
 //! Shared by the groups over TLS: parts of their tests.
 
 use std::io::{self, Write};
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::Ipv6Addr;
 use std::sync::mpsc::{self, Receiver};
 
 use sockeye::Socket;
 
 use super::certificates;
+use crate::support::net::TcpListener;
 use crate::support::peer::listen_on;
 use crate::support::tls::{Accepted, TlsPeer};
 use crate::support::{SpawnedCall, read, read_exactly, spawn_blocked};

@@ -2,12 +2,13 @@
 //! two of them is reached.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 use super::names::Names;
+use crate::support::net::{self, TcpListener};
 use crate::support::peer::{BlackHole, fill_backlog};
 use crate::support::{PROMPT, WATCHDOG, eventually, ms, skip, timed, with_watchdog, within_100_ms};
 
@@ -87,7 +88,7 @@ fn await_route(ip: IpAddr) -> io::Result<()> {
     let listener = TcpListener::bind((ip, 0))?;
     let address = listener.local_addr()?;
     eventually(WATCHDOG, "the address is reached", || {
-        TcpStream::connect_timeout(&address, ms(200)).is_ok()
+        net::connect_timeout(&address, ms(200)).is_ok()
     });
     Ok(())
 }

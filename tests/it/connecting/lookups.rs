@@ -338,8 +338,8 @@ fn duplicates_are_dialled_once() {
 #[cfg(target_os = "linux")]
 #[test]
 fn only_the_first_of_ten_thousand_addresses_are_dialled() {
+    use crate::support::net::TcpListener;
     use sockeye::machine::MAX_ADDRESSES;
-    use std::net::TcpListener;
 
     with_watchdog(|| {
         // No other process can take the port on any of the addresses, and nothing listens on it.

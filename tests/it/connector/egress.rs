@@ -1,13 +1,14 @@
 //! Egress rules in use: the addresses that a connector with rules dials, and its errors for the others.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sockeye::{Connector, EgressRules, Error, ErrorKind, SocketOptions, TcpOptions, connect_with};
 
 use super::holds;
+use crate::support::net::{self, TcpListener};
 use crate::support::peer::{assert_no_connection, closed_port, listen, listen_on};
 use crate::support::{
     PROMPT, Peer, assert_fails, at_once, crate_kind, read, spawn_blocked, with_watchdog,
@@ -147,12 +148,26 @@ fn a_name_with_a_denied_address_fails_and_no_call_hangs() {
     });
 }
 
+/// Listens on one port of the neighbour and of localhost, in this order. Another test may have the port of the latter.
+fn listen_on_both() -> (TcpListener, TcpListener, u16) {
+    let mut taken = Vec::new();
+    loop {
+        let allowed = listen_on((NEIGHBOUR, 0).into(), 16, None);
+        let port = allowed.local_addr().expect("it is bound").port();
+        match net::listen_on((LOCALHOST, port).into(), 16, None) {
+            Ok(forbidden) => return (allowed, forbidden, port),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && taken.len() < 50 => {
+                taken.push(allowed);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 #[test]
 fn only_the_allowed_addresses_of_a_mixed_answer_are_dialled() {
     with_watchdog(|| {
-        let allowed = listen_on((NEIGHBOUR, 0).into(), 16, None);
-        let port = allowed.local_addr().expect("it is bound").port();
-        let forbidden = listen_on((LOCALHOST, port).into(), 16, None);
+        let (_allowed, forbidden, port) = listen_on_both();
         let (connector, _) = resolving(all_but(LOCALHOST), &[LOCALHOST, NEIGHBOUR]);
         let socket = connector.connect(("mixed.test", port)).expect("names are checked later");
         let info = socket.opened().expect("one is allowed");
@@ -185,9 +200,7 @@ fn if_the_allowed_addresses_fail_the_error_is_theirs_and_lists_the_denied() {
 #[test]
 fn dns_rebinding_does_not_bypass_the_rules() {
     with_watchdog(|| {
-        let allowed = listen();
-        let port = allowed.local_addr().expect("it is bound").port();
-        let forbidden = listen_on((NEIGHBOUR, port).into(), 16, None);
+        let (forbidden, _allowed, port) = listen_on_both();
         let asked = Arc::new(AtomicUsize::new(0));
         let counting = Arc::clone(&asked);
         let rebinding = move |_: &str| -> io::Result<Vec<IpAddr>> {

@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
-use sockeye::{Connector, ConnectorStats, ErrorKind, SecureTransport, Socket, SocketOptions};
+use sockeye::{
+    Connector, ConnectorStats, ErrorKind, Events, Interest, Poller, SecureTransport, Socket,
+    SocketOptions,
+};
 
 use super::{Child, LONG, in_a_forked_child, still_works};
 use crate::support::peer::{Server, black_hole, listen};
@@ -447,4 +451,36 @@ impl log::Log for ForksOnce {
     }
 
     fn flush(&self) {}
+}
+
+#[test]
+fn a_poller_of_the_parent_fails_in_a_child_and_goes_on_in_the_parent() {
+    let name = "a_poller_of_the_parent_fails_in_a_child_and_goes_on_in_the_parent";
+    in_subprocess(&format!("fork::children::{name}"), LONG, || {
+        let listener = listen();
+        let socket = sockeye::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        socket.opened().unwrap();
+        let mut poller = Some(Poller::new().unwrap());
+        let mut events = Events::with_capacity(1);
+        let readable = Interest::READABLE;
+        poller.as_ref().unwrap().add(&socket, 7, readable).unwrap();
+        in_a_forked_child(|| {
+            let parents = poller.take().unwrap();
+            let refused = ErrorKind::InvalidState;
+            assert_fails(parents.wait(&mut events, None), refused);
+            assert_fails(parents.wait_until(&mut events, Instant::now()), refused);
+            assert_fails(parents.add(&socket, 8, readable), refused);
+            assert_fails(parents.modify(7, readable), refused);
+            assert!(!parents.remove(7) && parents.is_empty());
+            parents.wake();
+            assert_fails(Poller::new().map(drop), refused);
+            assert_fails(sockeye::wait_any(&[(&socket, readable)], None), refused);
+            drop(parents);
+        });
+        let poller = poller.unwrap();
+        assert_eq!(poller.len(), 1);
+        peer.write_all(b"x").unwrap();
+        assert_eq!(poller.wait(&mut events, LONG).unwrap(), 1);
+    });
 }

@@ -1,7 +1,6 @@
 //! Listeners and forks: a child leaves its parent's listener alone, and may adopt one that both have.
 
 use std::io::{ErrorKind as IoErrorKind, Write};
-use std::net::TcpListener;
 use std::time::Duration;
 
 use sockeye::{
@@ -10,12 +9,13 @@ use sockeye::{
 };
 
 use super::{Child, LONG, fork, in_a_forked_child, leave_child};
+use crate::support::net;
 use crate::support::subprocess::in_subprocess;
 use crate::support::tls::{authority, valid_cert};
-use crate::support::{WATCHDOG, assert_fails, ms, read_exactly, spawn_blocked};
+use crate::support::{WATCHDOG, assert_fails, ms, read, read_exactly, spawn_blocked};
 
 fn client(listener: &Listener) -> std::net::TcpStream {
-    std::net::TcpStream::connect(listener.local_address().unwrap()).expect("it listens")
+    net::connect(listener.local_address().unwrap()).expect("it listens")
 }
 
 /// Checks that the listener works.
@@ -64,6 +64,69 @@ fn in_the_child_every_call_fails_and_the_parents_listener_stays() {
     });
 }
 
+/// The child has a copy of everything that the parent needs to remove the path.
+#[test]
+fn in_the_child_no_end_of_a_listener_removes_its_path() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixStream;
+    const NAME: &str = "fork::listeners::in_the_child_no_end_of_a_listener_removes_its_path";
+    in_subprocess(NAME, LONG, || {
+        let ends: [fn(Listener); 5] = [
+            drop,
+            |listener| listener.close(),
+            |listener| listener.abort(),
+            |listener| assert_eq!(listener.shutdown(ms(10)), 0),
+            |_| std::process::exit(0),
+        ];
+        let name = format!("sockeye-it-fork-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let address = sockeye::UnixAddress::from_pathname(&path).expect("it is short");
+        for end in ends {
+            let listened = sockeye::listen_unix(address.clone(), ListenOptions::new());
+            let mut copy = Some(listened.expect("the path is free"));
+            let inode = || path.metadata().expect("the path is still there").ino();
+            let before = inode();
+            in_a_forked_child(|| end(copy.take().expect("only the child takes its copy")));
+            assert_eq!(inode(), before);
+            let listener = copy.expect("the child took only its copy");
+            let client = UnixStream::connect(&path).expect("it listens");
+            let socket = listener.accept_timeout(WATCHDOG).expect("a client has connected");
+            (&socket).write_all(b"works").expect("the client reads");
+            assert_eq!(read_exactly(&client, 5).expect("the server writes"), b"works");
+            listener.close();
+            assert!(!path.exists(), "the parent removes it");
+        }
+    });
+}
+
+/// The child still has the descriptor, so the queue stays until the parent empties it.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_abort_ends_the_queue_of_a_path_although_a_child_has_it() {
+    use std::os::unix::net::UnixStream;
+    const NAME: &str = "fork::listeners::an_abort_ends_the_queue_of_a_path_although_a_child_has_it";
+    in_subprocess(NAME, LONG, || {
+        let name = format!("sockeye-it-queue-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let address = sockeye::UnixAddress::from_pathname(&path).expect("it is short");
+        let listener = sockeye::listen_unix(address, ListenOptions::new()).expect("it is free");
+        let client = UnixStream::connect(&path).expect("it listens");
+        client.set_read_timeout(Some(WATCHDOG)).expect("the limit is not zero");
+        let (parents, childs) = UnixStream::pair().expect("two descriptors are free");
+        let Some(child) = fork() else {
+            // Until the parent closes its end.
+            drop(parents);
+            let ended = std::io::Read::read(&mut &childs, &mut [0]);
+            leave_child(ended.is_ok_and(|bytes| bytes == 0));
+        };
+        drop(childs);
+        listener.abort();
+        assert_eq!(read(&client, 1).expect("it is disconnected"), b"");
+        drop(parents);
+        child.ends_well();
+    });
+}
+
 #[test]
 fn a_fork_during_an_accept_disturbs_it_not() {
     const NAME: &str = "fork::listeners::a_fork_during_an_accept_disturbs_it_not";
@@ -94,8 +157,8 @@ fn a_child_cannot_listen_but_adopt() {
         let _used = listen("127.0.0.1:0").unwrap();
         in_a_forked_child(|| {
             assert_fails(listen("127.0.0.1:0"), ErrorKind::InvalidState);
-            let bound = TcpListener::bind("127.0.0.1:0").unwrap();
-            still_accepts(&Listener::try_from(bound).unwrap());
+            let bound = net::TcpListener::bind("127.0.0.1:0").unwrap();
+            still_accepts(&Listener::try_from(net::std_listener(bound)).unwrap());
         });
     });
 }
@@ -146,12 +209,13 @@ fn forked_children_share_an_adopted_listener() {
     const CHILDREN: usize = 3;
     const NAME: &str = "fork::listeners::forked_children_share_an_adopted_listener";
     in_subprocess(NAME, LONG, || {
-        let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bound = net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = bound.local_addr().unwrap();
         let children: Vec<_> = (0..CHILDREN)
             .map(|_| {
                 Child::forked(|| {
-                    let listener = Listener::try_from(bound.try_clone().unwrap()).unwrap();
+                    let listener =
+                        Listener::try_from(net::std_listener(bound.try_clone().unwrap())).unwrap();
                     for socket in &listener {
                         let mut request = [0];
                         std::io::Read::read_exact(&mut socket.reader(), &mut request).unwrap();
@@ -169,7 +233,7 @@ fn forked_children_share_an_adopted_listener() {
             })
             .collect();
         let ask = |byte: u8| {
-            let mut client = std::net::TcpStream::connect(address).unwrap();
+            let mut client = net::connect(address).unwrap();
             client.set_read_timeout(Some(WATCHDOG)).unwrap();
             client.write_all(&[byte]).unwrap();
             assert_eq!(read_exactly(&client, 1).unwrap(), [byte]);

@@ -1,11 +1,12 @@
 //! A pool of a thousand TLS 1.3 connections whose session tickets arrive late.
 
 use std::io::{self, Read};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 
 use rustls::ServerConnection;
 
 use super::*;
+use crate::support::net::TcpListener;
 use crate::support::peer::{listen, reset};
 use crate::support::{raise_descriptor_limit, skip};
 

@@ -1,7 +1,7 @@
 //! What an accepted socket is, and which options are refused.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use sockeye::{
@@ -13,6 +13,7 @@ use super::{
     accept, address_of, assert_client_reset, assert_talks, client, client_from, client_of, local,
     local_with,
 };
+use crate::support::net::{self, TcpListener};
 use crate::support::{PROMPT, assert_fails, crate_kind, ms, read, skip, with_watchdog};
 
 #[test]
@@ -48,7 +49,7 @@ fn the_addresses_of_a_dual_stack_listener_are_canonical() {
         let options = ListenOptions::new().only_v6(true);
         let listener = listen_with((Ipv6Addr::UNSPECIFIED, 0), options).expect("a port is free");
         let v4 = SocketAddr::from(([127, 0, 0, 1], address_of(&listener).port()));
-        std::net::TcpStream::connect(v4).expect_err("IPv6 clients only");
+        net::connect(v4).expect_err("IPv6 clients only");
     });
 }
 
@@ -254,7 +255,7 @@ fn the_descriptor_is_lent_until_the_listener_closes() {
     assert!(listener.descriptor().is_none());
     // The descriptor is still open, but nothing listens any more.
     if cfg!(target_os = "linux") {
-        std::net::TcpStream::connect(address_of(&listener)).expect_err("it is closed");
+        net::connect(address_of(&listener)).expect_err("it is closed");
     }
     drop(descriptor);
 }

@@ -1,7 +1,7 @@
 //! Ends of a listener: nothing that was accepted is lost, and what cannot be accepted is reset.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sockeye::{ErrorKind, ListenOptions, Listener, Phase, SocketOptions};
 
 use super::{accept, address_of, assert_client_reset, assert_talks, client_of, local, local_with};
+use crate::support::net;
 use crate::support::{
     PROMPT, WATCHDOG, assert_fails, at_once, ms, spawn_blocked, spawn_call, with_limit,
     with_watchdog,
@@ -20,7 +21,7 @@ fn close_returns_the_connections_that_are_complete() {
         let listener = local();
         let clients: Vec<_> = (0..5).map(|_| client_of(&listener)).collect();
         at_once(|| listener.close());
-        TcpStream::connect(address_of(&listener)).expect_err("nothing listens any more");
+        net::connect(address_of(&listener)).expect_err("nothing listens any more");
         assert_fails(listener.closed_timeout(Duration::ZERO), ErrorKind::TimedOut);
         for client in &clients {
             let socket = listener.accept().expect("it was complete");
@@ -93,7 +94,7 @@ fn nothing_listens_after_a_close_and_an_abort_at_once() {
             listener.abort();
             closing.join();
             listener.closed().expect("the program ended it");
-            TcpStream::connect(address_of(&listener)).expect_err("nothing listens");
+            net::connect(address_of(&listener)).expect_err("nothing listens");
         }
     });
 }
@@ -227,7 +228,7 @@ struct Seen {
 
 impl Seen {
     fn run_client(&self, address: SocketAddr) {
-        let Ok(mut stream) = TcpStream::connect_timeout(&address, ms(900)) else {
+        let Ok(mut stream) = net::connect_timeout(&address, ms(900)) else {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return;
         };

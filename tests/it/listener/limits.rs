@@ -10,6 +10,7 @@ use sockeye::{
 };
 
 use super::{accept, address_of, assert_client_reset, assert_talks, client, client_of, local_with};
+use crate::support::net;
 use crate::support::{
     PROMPT, Peer, WATCHDOG, assert_fails, eventually, ms, spawn_blocked, timed, with_watchdog,
 };
@@ -69,7 +70,7 @@ fn a_timeout_ends_an_accept_among_refused_clients() {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         while !stop.load(Ordering::Relaxed) {
-                            drop(TcpStream::connect(address));
+                            drop(net::connect(address));
                         }
                     });
                 }
@@ -121,7 +122,7 @@ fn without_waiting_every_way_to_accept_resets_what_is_over_the_limit() {
             let first_client = client_of(&listener);
             let first = accept(&listener);
             // The event loop may reset it before the client's call has returned.
-            let surplus = TcpStream::connect(address_of(&listener)).and_then(|mut surplus| {
+            let surplus = net::connect(address_of(&listener)).and_then(|mut surplus| {
                 assert_fails(listener.accept_timeout(ms(50)), ErrorKind::TimedOut);
                 std::io::Read::read(&mut surplus, &mut [0])
             });
@@ -301,7 +302,7 @@ fn shutdown_of_a_shared_connector_closes_its_listeners_first() {
         assert_client_reset(queued);
         for listener in &listeners {
             listener.closed_timeout(PROMPT).expect("the program closed it");
-            TcpStream::connect(address_of(listener)).expect_err("nothing listens");
+            net::connect(address_of(listener)).expect_err("nothing listens");
         }
         assert_fails(listen_with("127.0.0.1:0", options), ErrorKind::Closed);
     });

@@ -1,7 +1,7 @@
 //! Listeners whose accepted sockets are TLS servers.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use sockeye::{
 };
 
 use super::{accept, address_of, client_of, local, local_with};
+use crate::support::net;
 use crate::support::tls::{authority, valid_cert};
 use crate::support::{
     PROMPT, WATCHDOG, assert_fails, crate_kind, eventually, ms, read, spawn_call, with_limit,
@@ -148,7 +149,7 @@ fn a_thousand_stalled_clients_delay_no_other() {
                 });
                 let stalled: Vec<_> = (0..STALLED)
                     .map(|number| {
-                        let mut client = TcpStream::connect(address).unwrap();
+                        let mut client = net::connect(address).unwrap();
                         client.write_all(&hello[..number % hello.len()]).unwrap();
                         client
                     })
@@ -177,7 +178,7 @@ fn a_thousand_stalled_clients_delay_no_other() {
 
 /// Returns the first bytes that a client sends.
 fn client_hello() -> Vec<u8> {
-    let catcher = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let catcher = net::TcpListener::bind("127.0.0.1:0").unwrap();
     let client = secure_client(catcher.local_addr().unwrap(), SecureTransport::On);
     let (mut stream, _) = catcher.accept().unwrap();
     stream.set_read_timeout(Some(ms(5_000))).unwrap();

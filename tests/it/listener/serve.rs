@@ -9,6 +9,7 @@ use std::thread;
 use sockeye::{ErrorKind, Phase, Socket};
 
 use super::{address_of, client_of, local};
+use crate::support::net;
 use crate::support::{PROMPT, assert_fails, eventually, ms, spawn_call, with_watchdog};
 
 fn ask(mut client: TcpStream) -> String {
@@ -119,7 +120,7 @@ fn no_threads_are_invalid_and_a_closed_listener_serves_nothing() {
         assert_fails(listener.serve(0, drop), ErrorKind::InvalidOptions);
         listener.close();
         listener.serve(1, |_| unreachable!("no client has connected")).expect("it is closed");
-        TcpStream::connect(address_of(&listener)).expect_err("it is closed");
+        net::connect(address_of(&listener)).expect_err("it is closed");
     });
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sockeye::ErrorKind;
 
 use super::{accept, address_of, assert_talks, client_of, local};
+use crate::support::net;
 use crate::support::{
     PROMPT, WATCHDOG, assert_fails, at_once, ms, past_instant, spawn_blocked, spawn_call, timed,
     with_watchdog,
@@ -254,7 +255,7 @@ fn a_handle_in_use_keeps_the_listener_open() {
         let socket = call.join().expect("the listener is open");
         assert_talks(&client, &socket);
         drop(socket);
-        std::net::TcpStream::connect(address).expect_err("the last handle was dropped");
+        net::connect(address).expect_err("the last handle was dropped");
     });
 }
 

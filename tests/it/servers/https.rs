@@ -140,7 +140,7 @@ fn nginx_answers_the_http_get_example_over_tls() {
 // -------------------------------------------------------------------- the protocol
 
 /// Requests the page and reads exactly one response.
-fn get(socket: &Socket, reader: &mut BufReader<Reader>, connection: &str) -> String {
+pub fn get(socket: &Socket, reader: &mut BufReader<Reader>, connection: &str) -> String {
     let request =
         format!("GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n");
     socket.writer().write_all(request.as_bytes()).unwrap();
@@ -157,11 +157,11 @@ fn get(socket: &Socket, reader: &mut BufReader<Reader>, connection: &str) -> Str
 // -------------------------------------------------------------------- the server
 
 /// The ports: TLS 1.3 only, TLS 1.2 only, both, and with client certificates.
-const TLS13: usize = 0;
+pub const TLS13: usize = 0;
 const TLS12: usize = 1;
 const CLIENTS: usize = 2;
 
-fn nginx(test: &str, certificates: &Certificates) -> Option<Server> {
+pub fn nginx(test: &str, certificates: &Certificates) -> Option<Server> {
     let nginx = installed(test, "nginx")?;
     if !says_that_it_can(test, &nginx, &["-V"], "http_ssl_module") {
         return None;

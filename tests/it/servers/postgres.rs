@@ -157,7 +157,7 @@ fn upgrade_at(server: &Server, tls: TlsOptions) -> Socket {
 }
 
 /// Sends an SSLRequest and reads the answer, which is one byte.
-fn request_tls(socket: &Socket) -> u8 {
+pub(super) fn request_tls(socket: &Socket) -> u8 {
     socket.writer().write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).unwrap();
     let mut answer = [0];
     socket.reader().read_exact(&mut answer).unwrap();
@@ -174,7 +174,7 @@ fn authentication(socket: &Socket, user: &str) -> Vec<String> {
     names.map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
 }
 
-fn start_up(socket: &Socket, user: &str) {
+pub(super) fn start_up(socket: &Socket, user: &str) {
     let parameters = format!("user\0{user}\0database\0postgres\0\0");
     let length = u32::try_from(8 + parameters.len()).unwrap().to_be_bytes();
     let version = 196_608_u32.to_be_bytes();
@@ -183,7 +183,7 @@ fn start_up(socket: &Socket, user: &str) {
 }
 
 /// Returns the only value of this statement's result.
-fn query(socket: &Socket, statement: &str) -> Vec<u8> {
+pub(super) fn query(socket: &Socket, statement: &str) -> Vec<u8> {
     send_query(socket, statement);
     let answers = until_ready(socket);
     let mut rows = answers.into_iter().filter(|(kind, _)| *kind == b'D');
@@ -193,14 +193,14 @@ fn query(socket: &Socket, statement: &str) -> Vec<u8> {
     row[6..].to_vec()
 }
 
-fn send_query(socket: &Socket, statement: &str) {
+pub(super) fn send_query(socket: &Socket, statement: &str) {
     let length = u32::try_from(5 + statement.len()).unwrap().to_be_bytes();
     let message = [b"Q", &length[..], statement.as_bytes(), b"\0"].concat();
     socket.writer().write_all(&message).unwrap();
 }
 
 /// Reads messages until the server is ready for a query; none may be an error.
-fn until_ready(socket: &Socket) -> Vec<(u8, Vec<u8>)> {
+pub(super) fn until_ready(socket: &Socket) -> Vec<(u8, Vec<u8>)> {
     let mut messages = Vec::new();
     loop {
         let (kind, body) = message(socket);
@@ -223,7 +223,8 @@ fn message(socket: &Socket) -> (u8, Vec<u8>) {
 
 // -------------------------------------------------------------------- the server
 
-fn postgres(test: &str, certificates: &Certificates, ssl: &str) -> Option<Server> {
+/// Starts a server for TCP, and for the path `data/.s.PGSQL.PORT`.
+pub(super) fn postgres(test: &str, certificates: &Certificates, ssl: &str) -> Option<Server> {
     let (initdb, postgres) = (installed(test, "initdb")?, installed(test, "postgres")?);
     // PostgreSQL refuses to run as root.
     let user = if geteuid().is_root() {
@@ -252,14 +253,15 @@ fn postgres(test: &str, certificates: &Certificates, ssl: &str) -> Option<Server
         .current_dir(&data));
     fs::write(
         data.join("pg_hba.conf"),
-        "hostssl all salmon 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n",
+        "hostssl all salmon 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n\
+         local all salmon trust\nlocal all all scram-sha-256\n",
     )
     .unwrap();
     let server = start(files, "ready to accept connections", |files, [port]| {
         let settings = [
             format!("port={port}"),
             "listen_addresses=127.0.0.1".into(),
-            "unix_socket_directories=".into(),
+            format!("unix_socket_directories={}", data.display()),
             "fsync=off".into(),
             format!("ssl={ssl}"),
             format!("ssl_ca_file={}", files.join("ca.pem").display()),

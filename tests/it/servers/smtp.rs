@@ -126,7 +126,7 @@ fn aiosmtpd_without_tls_gets_no_mail_of_the_smtp_send_example() {
 
 /// Negotiates an upgrade with the server and makes it. The secured server has forgotten the earlier dialogue, and
 /// offers no upgrade.
-fn check_upgrade(plain: &Socket) -> Socket {
+pub fn check_upgrade(plain: &Socket) -> Socket {
     let secured = upgrade(ready_to_upgrade(plain));
     let message = command(&secured, "EHLO localhost", "250");
     assert!(!message.contains("STARTTLS"), "{message}");
@@ -149,7 +149,7 @@ fn check_start(socket: &Socket) {
     assert!(!message.contains("STARTTLS"), "{message}");
 }
 
-fn check_mail(socket: &Socket) {
+pub fn check_mail(socket: &Socket) {
     command(socket, "MAIL FROM:<salmon@localhost>", "250");
     command(socket, "RCPT TO:<fisher@localhost>", "250");
     command(socket, "DATA", "354");
@@ -165,7 +165,7 @@ fn check_farewell(socket: &Socket) {
 
 /// Sends a command and reads the whole answer, which has to have this code.
 #[track_caller]
-fn command(socket: &Socket, command: &str, code: &str) -> String {
+pub fn command(socket: &Socket, command: &str, code: &str) -> String {
     socket.writer().write_all(format!("{command}\r\n").as_bytes()).unwrap();
     answer(socket, code)
 }
@@ -229,7 +229,7 @@ fn opensmtpd(test: &str, certificates: &Certificates) -> Option<Server> {
 }
 
 /// Starts aiosmtpd with an upgrade (`tls`), TLS from the start (`smtps`) or no TLS (`no`). It prints received mails.
-fn aiosmtpd(test: &str, mode: &str, certificates: &Certificates) -> Option<Server> {
+pub fn aiosmtpd(test: &str, mode: &str, certificates: &Certificates) -> Option<Server> {
     let aiosmtpd = installed(test, "aiosmtpd")?;
     let files = Scratch::new();
     certificates.write(&files, None);

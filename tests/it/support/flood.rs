@@ -1,7 +1,7 @@
 //! Peers that send as fast as they can to sockets that no caller reads, and the delay of other sockets during that.
 
 use std::io::{ErrorKind, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::{ServerConfig, ServerConnection};
 use sockeye::{Socket, SocketOptions};
 
+use super::net::TcpListener;
 use super::peer::{BlackHole, Server, black_hole, listen};
 use super::tls::{authority, options, server_config};
 use super::{Peer, assert_fails, ms, timed};

@@ -5,6 +5,7 @@
 pub mod example;
 #[cfg(target_os = "linux")]
 pub mod flood;
+pub mod net;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod process;
@@ -251,7 +252,8 @@ pub fn io_kind(kind: ErrorKind) -> Option<io::ErrorKind> {
         ErrorKind::Lost => Some(io::ErrorKind::ConnectionAborted),
         ErrorKind::Reset => Some(io::ErrorKind::ConnectionReset),
         ErrorKind::Closed | ErrorKind::Upgraded => Some(io::ErrorKind::NotConnected),
-        ErrorKind::Resolve | ErrorKind::Connect | ErrorKind::Io => None,
+        // A reply of a proxy has a kind of its own.
+        ErrorKind::Resolve | ErrorKind::Connect | ErrorKind::Proxy | ErrorKind::Io => None,
         other => panic!("unexpected kind: {other:?}"),
     }
 }

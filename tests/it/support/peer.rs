@@ -1,7 +1,7 @@
 //! The other end of a connection: a listener, and a thread that runs a script on the accepted connection.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Type};
 
+use super::net::{self, TcpListener};
 use super::{SpawnedCall, WATCHDOG, ms, spawn_call};
 
 const BACKLOG: i32 = 1024;
@@ -146,7 +147,7 @@ pub struct PeerConn {
 
 impl PeerConn {
     fn new(stream: TcpStream, from: SocketAddr, cued: Receiver<()>) -> PeerConn {
-        stream.set_nodelay(true).expect("every stream has the option");
+        net::set_nodelay(&stream).expect("every stream has the option");
         PeerConn {
             stream: Some(stream),
             from,
@@ -326,7 +327,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
         // The connection wakes the accept. If it fails, the listener is already closed.
-        let _ = TcpStream::connect(self.address);
+        let _ = net::connect(self.address);
         if thread::panicking() {
             return;
         }
@@ -349,14 +350,7 @@ pub fn listen_with_room(bytes: usize) -> TcpListener {
 }
 
 pub fn listen_on(address: SocketAddr, backlog: i32, room: Option<usize>) -> TcpListener {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)
-        .expect("a descriptor is free");
-    if let Some(room) = room {
-        socket.set_recv_buffer_size(room).expect("every socket has the option");
-    }
-    socket.bind(&address.into()).expect("the address is free");
-    socket.listen(backlog).expect("a bound socket can listen");
-    socket.into()
+    net::listen_on(address, backlog, room).expect("the address is free")
 }
 
 /// An address without a listener; its port stays reserved while the value exists.
@@ -391,7 +385,7 @@ pub fn fill_backlog(listener: TcpListener) -> BlackHole {
     let mut fillers = Vec::new();
     let begun = Instant::now();
     loop {
-        match TcpStream::connect_timeout(&address, ms(200)) {
+        match net::connect_timeout(&address, ms(200)) {
             Ok(filler) => fillers.push(filler),
             // A SYN may be lost for another reason, but one connection has filled the backlog.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && !fillers.is_empty() => break,

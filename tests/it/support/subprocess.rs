@@ -26,6 +26,28 @@ pub fn in_subprocess(name: &str, limit: Duration, body: impl FnOnce()) {
     }
 }
 
+/// Does the same as another user than root, whose threads can be limited.
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub fn in_unprivileged_subprocess(name: &str, limit: Duration, body: impl FnOnce()) {
+    use std::os::unix::process::CommandExt;
+
+    const UNPRIVILEGED: u32 = 65_534;
+    if child_part().is_some() {
+        return run_part(body);
+    }
+    let mut command = Command::new(this_binary());
+    if rustix::process::getuid().is_root() {
+        command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
+        let mut listing = Command::new(this_binary());
+        let able = listing.arg("--list").uid(UNPRIVILEGED).gid(UNPRIVILEGED).output();
+        if !able.is_ok_and(|output| output.status.success()) {
+            return super::skip(name, "user 65534 may not run the test binary");
+        }
+    }
+    TestProcess::start(name, "alone", command).expect_success(limit);
+}
+
 /// Runs this process's part and prints a line at its end. Without the line, a filter that matches no test would pass as
 /// well.
 pub fn run_part(body: impl FnOnce()) {

@@ -8,7 +8,7 @@ pub mod peer;
 pub mod server_setup;
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub use authority::{Authority, CertSpec, Identity};
 pub use peer::{Accepted, TlsPeer};
 pub use server_setup::ServerSetup;
 
+use super::net::TcpListener;
 use super::peer::{listen, listen_with_room};
 use super::{
     PROMPT, assert_ended_with, assert_fails, at_once, read, read_exactly, spawn_call, with_watchdog,

@@ -2,7 +2,7 @@
 //! its own; it affects only its own handshake.
 
 use std::fmt::{self, Debug, Formatter};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions};
 
+use crate::support::net::TcpListener;
 use crate::support::peer::listen;
 use crate::support::tls::{ServerSetup, TlsPeer, VERSIONS, ask, server_config, with};
 use crate::support::{

@@ -49,7 +49,7 @@ fn server_hello() -> Vec<u8> {
 }
 
 /// Returns bytes to inject: text of every size, and bytes that a handshake might accept.
-fn injections() -> Vec<(&'static str, Vec<u8>)> {
+pub fn injections() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("a byte", text(1)),
         ("five bytes", text(5)),

@@ -1,7 +1,7 @@
 //! Sockets that are the TLS server, also if they dialled.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,6 +12,7 @@ use sockeye::{
     Socket, SocketOptions, TlsOptions, TlsVersion,
 };
 
+use crate::support::net::{self, TcpListener};
 use crate::support::peer::listen;
 use crate::support::tls::{
     Authority, CertSpec, authority, provider, trust_only, trust_only_names, with,
@@ -136,7 +137,7 @@ fn a_socket_has_one_role_and_needs_a_mode() {
             let error = sockeye::connect_with(address, options.clone()).expect_err(says);
             assert_eq!(error.kind(), ErrorKind::InvalidOptions);
             assert!(error.to_string().contains(says), "{error}");
-            let stream = TcpStream::connect(address).expect("the listener has room");
+            let stream = net::connect(address).expect("the listener has room");
             assert_fails(Connector::global().adopt(stream, options).map(drop), error.kind());
         }
         let options = serving(server_tls()).secure_transport(SecureTransport::StartTls);
@@ -151,7 +152,7 @@ fn a_socket_has_one_role_and_needs_a_mode() {
 fn a_plaintext_client_is_refused_with_a_message_that_names_what_it_sent() {
     with_watchdog(|| {
         let listener = listen();
-        let mut client = TcpStream::connect(listener.local_addr().expect("it is bound")).unwrap();
+        let mut client = net::connect(listener.local_addr().expect("it is bound")).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("the listener has room");
         let server = adopt(&listener, serving(server_tls())).expect("the options are valid");
         let error = server.opened().expect_err("this is not TLS");
@@ -393,7 +394,7 @@ fn a_client_that_stalls_times_out_and_delays_no_other() {
         let options = || serving(server_tls()).connect_timeout(ms(500));
         let stalled: Vec<(TcpStream, Socket)> = (0..20)
             .map(|count| {
-                let mut client = TcpStream::connect(address).expect("the listener has room");
+                let mut client = net::connect(address).expect("the listener has room");
                 client.write_all(&[22, 3, 1, 2, 0, 1, 0, 1][..count % 8]).expect("there is room");
                 (client, adopt(&listener, options()).expect("the options are valid"))
             })

@@ -13,6 +13,7 @@ use sockeye::{
 };
 
 use super::serving::{server_tls, serving};
+use crate::support::net;
 use crate::support::peer::listen;
 use crate::support::tls::{authority, provider, server_config};
 use crate::support::{
@@ -27,8 +28,8 @@ fn listener(tls: ServerTlsOptions, limit: Duration, when: AcceptWhen) -> Listene
 
 fn dial(listener: &Listener) -> TcpStream {
     let address = listener.local_address().expect("it is bound");
-    let client = TcpStream::connect(address).expect("the server listens");
-    client.set_nodelay(true).expect("it is connected");
+    let client = net::connect(address).expect("the server listens");
+    net::set_nodelay(&client).expect("it is connected");
     client
 }
 
@@ -220,7 +221,7 @@ fn take_ticket(client: &Arc<ClientConfig>, server: &ServerConfig) {
     let mut server = server.clone();
     server.max_early_data_size = 1_000;
     let listener = listen();
-    let mut stream = TcpStream::connect(listener.local_addr().expect("it is bound")).unwrap();
+    let mut stream = net::connect(listener.local_addr().expect("it is bound")).unwrap();
     let serving = spawn_call(move || {
         let (mut stream, _) = listener.accept().expect("the client has connected");
         let mut connection = ServerConnection::new(Arc::new(server)).expect("it is valid");

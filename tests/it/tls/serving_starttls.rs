@@ -10,6 +10,7 @@ use sockeye::{
 };
 
 use super::serving::server_tls;
+use crate::support::net;
 use crate::support::peer::listen;
 use crate::support::tls::{Authority, authority, trust_only, with};
 use crate::support::{
@@ -32,8 +33,8 @@ fn accepted(options: SocketOptions) -> (Socket, TcpStream) {
     let options = ListenOptions::new().socket(options).handshake_timeout(ms(5_000));
     let listener = listen_with("127.0.0.1:0", options).expect("the options are valid");
     let address = listener.local_address().expect("it is bound");
-    let client = TcpStream::connect(address).expect("the server listens");
-    client.set_nodelay(true).expect("it is connected");
+    let client = net::connect(address).expect("the server listens");
+    net::set_nodelay(&client).expect("it is connected");
     (listener.accept_timeout(WATCHDOG).expect("the client has connected"), client)
 }
 
@@ -251,7 +252,7 @@ fn injections() -> Vec<(&'static str, Vec<u8>)> {
 /// Returns the ClientHello of another client.
 fn client_hello() -> Vec<u8> {
     let listener = listen();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let client = net::connect(listener.local_addr().unwrap()).unwrap();
     let options = with(SecureTransport::On, trust_only(authority()));
     let client = Connector::global().adopt(client, options).expect("the options are valid");
     let (mut stream, _) = listener.accept().expect("the client has connected");

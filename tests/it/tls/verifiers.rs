@@ -2,7 +2,7 @@
 //! its own handshake.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -15,6 +15,7 @@ use sockeye::{
     TlsOptions,
 };
 
+use crate::support::net::{self, TcpListener};
 use crate::support::peer::listen;
 use crate::support::tls::{
     TlsPeer, VERSIONS, assert_never_opened, authority, connect, open, server_config, trust_only,
@@ -284,7 +285,7 @@ impl<T: Read + Write> Wire for T {}
 fn echo(listener: &TcpListener, config: &Arc<ServerConfig>) {
     let accept = |number| -> Box<dyn Wire> {
         let (stream, _) = listener.accept().expect("the test connects");
-        stream.set_nodelay(true).expect("every stream has the option");
+        net::set_nodelay(&stream).expect("every stream has the option");
         match is_secured(number) {
             true => Box::new(secured(stream, config)),
             false => Box::new(stream),

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket};
 
-use super::{ALWAYS_PENDING, apply_options};
+use super::{ALWAYS_PENDING, apply_options, with_protocol};
 use crate::driver::sys::errno::is_in_progress;
+use crate::driver::sys::socket::nonblocking_socket;
 use crate::driver::sys::sync::mio::net::TcpStream;
 use crate::options::TcpOptions;
 
@@ -15,9 +16,17 @@ pub(crate) fn start_connect(
     address: SocketAddr,
     options: &TcpOptions,
 ) -> io::Result<(TcpStream, bool)> {
+    #[cfg(sockeye_unix)]
+    if crate::driver::sys::ALWAYS_UNIX {
+        return crate::driver::sys::unix_domain::stand_in::start_connect(address, options);
+    }
     let (address, bind) = unmapped(address, options.bind);
-    let socket = nonblocking_socket(Domain::for_address(address))?;
-    apply_options(&socket, options)?;
+    let domain = Domain::for_address(address);
+    let socket = with_protocol(options, |protocol| {
+        let socket = nonblocking_socket(domain, Some(protocol))?;
+        apply_options(&socket, options)?;
+        Ok(socket)
+    })?;
     if let Some(local) = bind {
         // Allows the local address even if an earlier connection left it in TIME_WAIT.
         #[cfg(unix)]
@@ -83,18 +92,6 @@ fn choose_port_late(socket: &Socket) {
 
 #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd))))]
 fn choose_port_late(_socket: &Socket) {}
-
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
-    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
 
 #[cfg(test)]
 mod tests {

@@ -12,10 +12,12 @@ use std::task::Waker;
 
 use rustix::io::Errno;
 
-use super::mio::{Event, Interest, Token};
+use super::mio::{Event, Interest, PollId, Token};
 use super::poll_bits::PollBits;
 
-pub(crate) use self::listener::{TcpListener, bind, shrink_backlog, stop};
+pub(crate) use self::listener::{
+    TcpListener, accept, bind, has_connection, local_addr, shrink_backlog, stop,
+};
 pub use self::peer::{Peer, PeerSaw};
 pub(crate) use self::stream::{TcpStream, start_connect};
 
@@ -29,6 +31,8 @@ pub enum Reachability {
     Deferred,
     /// Like `Immediate`, and at most this number of bytes can be in flight to the peer.
     SendWindow(usize),
+    /// Like `Immediate`, with a Unix-domain socket.
+    Unix,
 }
 
 #[derive(Debug)]
@@ -39,18 +43,26 @@ pub(super) struct System {
     /// The number of sockets that [`Peer::accept`] has passed.
     accepted: usize,
     registrations: Vec<Registration>,
-    /// The event loop's task, if it is blocked in poll.
-    pub(super) poller: Option<Waker>,
+    /// The instances of epoll(7).
+    pub(super) polls: Vec<PollModel>,
+    /// The tasks that wait for a descriptor to be opened or closed.
+    change_waiters: Vec<Waker>,
+}
+
+/// An instance of epoll(7) with its waker.
+#[derive(Debug)]
+pub(super) struct PollModel {
+    /// The task that is blocked in it.
+    pub(super) waiter: Option<Waker>,
     pub(super) waker: Token,
     /// Whether the waker was woken since the last poll.
     pub(super) woken: bool,
-    /// The tasks that wait for a descriptor to be opened or closed.
-    change_waiters: Vec<Waker>,
 }
 
 /// An edge-triggered registration as of epoll(7).
 #[derive(Debug)]
 struct Registration {
+    poll: PollId,
     descriptor: RawFd,
     token: Token,
     interest: PollBits,
@@ -78,6 +90,10 @@ pub(super) struct ModelSocket {
     reset: bool,
     /// Whether a call found the send window full and must be notified when there is room.
     send_window_full: bool,
+    /// Whether it is a Unix-domain socket.
+    is_unix: bool,
+    /// Whether the peer has closed, which only a Unix-domain socket shows.
+    peer_closed: bool,
     /// Whether the descriptor is closed.
     closed: bool,
     /// Whether the socket was dialled, so that [`Peer::accept`] returns its peer.
@@ -107,9 +123,7 @@ impl Default for System {
             sockets: Vec::new(),
             accepted: 0,
             registrations: Vec::new(),
-            poller: None,
-            waker: Token(usize::MAX),
-            woken: false,
+            polls: Vec::new(),
             change_waiters: Vec::new(),
         }
     }
@@ -121,8 +135,11 @@ impl System {
             Reachability::Immediate => (State::Established, usize::MAX),
             Reachability::Deferred => (State::Dialling, usize::MAX),
             Reachability::SendWindow(send_window) => (State::Established, send_window),
+            Reachability::Unix => (State::Established, usize::MAX),
         };
-        self.open(ModelSocket { dialled: true, ..ModelSocket::new(address, state, send_window) })
+        let is_unix = self.reachability == Reachability::Unix;
+        let socket = ModelSocket::new(address, state, send_window);
+        self.open(ModelSocket { dialled: true, is_unix, ..socket })
     }
 
     /// Adds a socket. Returns its descriptor.
@@ -147,15 +164,27 @@ impl System {
                 registration.pending = true;
             }
         }
-        if self.registrations.iter().any(|registration| registration.pending) {
-            self.wake_loop();
+        for poll in 0..self.polls.len() {
+            if self.registrations.iter().any(|it| it.pending && it.poll == poll) {
+                self.wake(poll);
+            }
         }
     }
 
-    pub(super) fn wake_loop(&mut self) {
-        if let Some(poller) = self.poller.take() {
-            poller.wake();
+    pub(super) fn open_poll(&mut self) -> PollId {
+        let waker = Token(usize::MAX);
+        self.polls.push(PollModel { waiter: None, waker, woken: false });
+        self.polls.len() - 1
+    }
+
+    pub(super) fn wake(&mut self, poll: PollId) {
+        if let Some(waiter) = self.polls[poll].waiter.take() {
+            waiter.wake();
         }
+    }
+
+    pub(super) fn wake_all(&mut self) {
+        (0..self.polls.len()).for_each(|poll| self.wake(poll));
     }
 
     fn changed(&mut self) {
@@ -172,40 +201,43 @@ impl System {
         self.sockets.iter().all(|socket| socket.closed)
     }
 
-    // ------------------------------------------------------------- calls of the event loop
+    // ------------------------------------------------------------- calls on an instance of epoll(7)
 
     pub(super) fn register(
         &mut self,
+        poll: PollId,
         descriptor: RawFd,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        if self.registrations.iter().any(|registration| registration.descriptor == descriptor) {
+        if self.registrations.iter().any(|it| it.poll == poll && it.descriptor == descriptor) {
             return Err(Errno::EXIST.into());
         }
         let interest = interest.into();
-        self.registrations.push(Registration { descriptor, token, interest, pending: true });
-        self.wake_loop();
+        self.registrations.push(Registration { poll, descriptor, token, interest, pending: true });
+        self.wake(poll);
         Ok(())
     }
 
     #[cfg(not(sockeye_condvar))]
     pub(super) fn reregister(
         &mut self,
+        poll: PollId,
         descriptor: RawFd,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        self.deregister(descriptor);
-        self.register(descriptor, token, interest)
+        self.deregister(poll, descriptor);
+        self.register(poll, descriptor, token, interest)
     }
 
-    pub(super) fn deregister(&mut self, descriptor: RawFd) {
-        self.registrations.retain(|registration| registration.descriptor != descriptor);
+    #[cfg(not(sockeye_condvar))]
+    pub(super) fn deregister(&mut self, poll: PollId, descriptor: RawFd) {
+        self.registrations.retain(|it| it.poll != poll || it.descriptor != descriptor);
     }
 
-    pub(super) fn take_events(&mut self, events: &mut Vec<Event>) {
-        for registration in &mut self.registrations {
+    pub(super) fn take_events(&mut self, poll: PollId, events: &mut Vec<Event>) {
+        for registration in self.registrations.iter_mut().filter(|it| it.poll == poll) {
             if std::mem::take(&mut registration.pending) {
                 let index =
                     usize::try_from(registration.descriptor).expect("a descriptor is an index");
@@ -215,8 +247,9 @@ impl System {
                 }
             }
         }
-        if std::mem::take(&mut self.woken) {
-            events.push(Event { token: self.waker, bits: PollBits::IN });
+        let poll = &mut self.polls[poll];
+        if std::mem::take(&mut poll.woken) {
+            events.push(Event { token: poll.waker, bits: PollBits::IN });
         }
     }
 
@@ -236,7 +269,7 @@ impl System {
     }
 
     fn close(&mut self, descriptor: RawFd) {
-        self.deregister(descriptor);
+        self.registrations.retain(|registration| registration.descriptor != descriptor);
         let socket = self.socket(descriptor);
         socket.closed = true;
         if socket.state == State::Established {
@@ -264,6 +297,8 @@ impl ModelSocket {
             failure: None,
             reset: false,
             send_window_full: false,
+            is_unix: false,
+            peer_closed: false,
             closed: false,
             dialled: false,
             pending: VecDeque::new(),
@@ -291,9 +326,13 @@ impl ModelSocket {
                 PollBits::IN,
                 !self.incoming.is_empty() || !self.pending.is_empty() || self.fin_received || reset,
             )
-            .with(PollBits::OUT, gone || established && (has_room || self.fin_sent))
+            .with(
+                PollBits::OUT,
+                gone || established && (has_room || self.fin_sent || self.peer_closed),
+            )
+            .with(PollBits::RDHUP, self.fin_received || gone || self.peer_closed)
             .with(PollBits::ERR, self.failure.is_some())
-            .with(PollBits::HUP, gone || self.fin_sent && self.fin_received)
+            .with(PollBits::HUP, gone || self.peer_closed || self.fin_sent && self.fin_received)
     }
 
     fn recv(&mut self, buf: &mut [u8], takes: bool) -> io::Result<usize> {
@@ -304,6 +343,12 @@ impl ModelSocket {
                 self.incoming.drain(..bytes);
             }
             return Ok(bytes);
+        }
+        // A Unix-domain socket reports the failure before the end, once.
+        if self.is_unix {
+            if let Some(failure) = self.failure.take() {
+                return Err(failure.into());
+            }
         }
         if self.fin_received {
             return Ok(0);
@@ -323,7 +368,7 @@ impl ModelSocket {
             return Err(failure.into());
         }
         match self.state {
-            State::Established if !self.fin_sent => {}
+            State::Established if !self.fin_sent && !self.peer_closed => {}
             State::Dialling => return Err(Errno::AGAIN.into()),
             _ => return Err(Errno::PIPE.into()),
         }

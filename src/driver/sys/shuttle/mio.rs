@@ -11,17 +11,20 @@ use super::{call, wait};
 
 pub(crate) use self::event::Event;
 
-/// A model of mio's `Poll`. There is only the event loop's.
+/// A model of mio's `Poll`: that of the event loop, or of a poller.
 #[derive(Debug)]
 pub(crate) struct Poll {
     registry: Registry,
 }
 
 #[derive(Debug)]
-pub(crate) struct Registry(());
+pub(crate) struct Registry(pub(super) PollId);
 
 #[derive(Debug)]
-pub(crate) struct Waker(());
+pub(crate) struct Waker(PollId);
+
+/// The number of a `Poll`.
+pub(super) type PollId = usize;
 
 #[derive(Debug)]
 pub(crate) struct Events {
@@ -30,7 +33,7 @@ pub(crate) struct Events {
 
 impl Poll {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Poll { registry: Registry(()) })
+        Ok(Poll { registry: Registry(call(|system| system.open_poll())) })
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -40,13 +43,14 @@ impl Poll {
     pub(crate) fn poll(&mut self, events: &mut Events, limit: Option<Duration>) -> io::Result<()> {
         events.clear();
         let timer = Timer::after(limit);
+        let id = self.registry.0;
         wait(|world, waker| {
-            world.system.take_events(&mut events.events);
+            world.system.take_events(id, &mut events.events);
             let over = world.over || timer.is_due(&mut world.time, waker);
             if over || !events.events.is_empty() {
                 return Some(());
             }
-            world.system.poller = Some(waker.clone());
+            world.system.polls[id].waiter = Some(waker.clone());
             None
         });
         Ok(())
@@ -55,20 +59,20 @@ impl Poll {
 
 impl Registry {
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Registry(()))
+        Ok(Registry(self.0))
     }
 }
 
 impl Waker {
-    pub(crate) fn new(_registry: &Registry, token: Token) -> io::Result<Self> {
-        super::world().system.waker = token;
-        Ok(Waker(()))
+    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        super::world().system.polls[registry.0].waker = token;
+        Ok(Waker(registry.0))
     }
 
     pub(crate) fn wake(&self) -> io::Result<()> {
         call(|system| {
-            system.woken = true;
-            system.wake_loop();
+            system.polls[self.0].woken = true;
+            system.wake(self.0);
         });
         Ok(())
     }
@@ -149,24 +153,24 @@ pub(crate) mod unix {
     impl event::Source for SourceFd<'_> {
         fn register(
             &mut self,
-            _registry: &Registry,
+            registry: &Registry,
             token: Token,
             interest: Interest,
         ) -> io::Result<()> {
-            call(|system| system.register(*self.0, token, interest))
+            call(|system| system.register(registry.0, *self.0, token, interest))
         }
 
         fn reregister(
             &mut self,
-            _registry: &Registry,
+            registry: &Registry,
             token: Token,
             interest: Interest,
         ) -> io::Result<()> {
-            call(|system| system.reregister(*self.0, token, interest))
+            call(|system| system.reregister(registry.0, *self.0, token, interest))
         }
 
-        fn deregister(&mut self, _registry: &Registry) -> io::Result<()> {
-            call(|system| system.deregister(*self.0));
+        fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+            call(|system| system.deregister(registry.0, *self.0));
             Ok(())
         }
     }

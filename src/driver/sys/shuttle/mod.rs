@@ -28,7 +28,9 @@ use std::time::Duration;
 use self::kernel::System;
 
 pub use self::kernel::{Peer, PeerSaw, Reachability};
-pub(crate) use self::kernel::{bind, shrink_backlog, start_connect, stop};
+pub(crate) use self::kernel::{
+    accept, bind, has_connection, local_addr, shrink_backlog, start_connect, stop,
+};
 pub use self::time::{now, pass_time};
 #[cfg(not(sockeye_condvar))]
 pub(crate) use self::wake_fd::{WakeFd, poll_two};
@@ -108,7 +110,7 @@ fn wait<R>(mut ready: impl FnMut(&mut World, &std::task::Waker) -> Option<R>) ->
 
 impl World {
     fn wake_all(&mut self) {
-        self.system.wake_loop();
+        self.system.wake_all();
         self.time.wake();
     }
 }

@@ -25,6 +25,11 @@ pub(super) fn enable_blocking(_stream: &TcpStream) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+pub(super) fn disable_blocking(_stream: &TcpStream) -> io::Result<()> {
+    Ok(())
+}
+
 pub(super) fn send(mut stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
     match bufs {
         SendBufs::One(buf) => stream.write(&buf[..buf.len().min(MAX_BYTES)]),

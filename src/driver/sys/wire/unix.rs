@@ -12,7 +12,7 @@ use rustix::net::{
     any(target_os = "linux", target_os = "android"),
     not(any(sockeye_bsd, sockeye_condvar))
 ))]
-pub(super) use self::blocking::{enable_blocking, peek_blocking, recv_blocking};
+pub(super) use self::blocking::{disable_blocking, enable_blocking, peek_blocking, recv_blocking};
 use super::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 
 /// A send to a closed connection must not raise SIGPIPE. On Apple's systems
@@ -123,6 +123,10 @@ mod blocking {
         rustix::io::ioctl_fionbio(stream, false)?;
         Ok(())
     }
+
+    pub(crate) fn disable_blocking(stream: &TcpStream) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(stream, true)?)
+    }
 }
 
 #[cfg(not(all(
@@ -147,4 +151,12 @@ pub(super) fn peek_blocking(stream: &TcpStream, buf: &mut [u8]) -> io::Result<us
 )))]
 pub(super) fn enable_blocking(_stream: &TcpStream) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(sockeye_bsd, sockeye_condvar))
+)))]
+pub(super) fn disable_blocking(_stream: &TcpStream) -> io::Result<()> {
+    Ok(())
 }

@@ -9,7 +9,7 @@ use rustls::{
 };
 
 use crate::tls::{Role, TlsSetup};
-use crate::{Identity, ServerTlsOptions, TlsOptions};
+use crate::{Identity, Proxy, ServerTlsOptions, TlsOptions};
 
 pub(super) fn setup() -> &'static TlsSetup {
     &site().client
@@ -17,6 +17,12 @@ pub(super) fn setup() -> &'static TlsSetup {
 
 pub(super) fn server_setup() -> &'static TlsSetup {
     &site().server
+}
+
+/// Returns an `https` proxy, whose peer is that of [`setup`].
+pub(super) fn https_proxy() -> Proxy {
+    Proxy::https(([192, 0, 2, 1], 1), site().options.clone().server_name("a.test"))
+        .expect("the options are valid")
 }
 
 /// Returns a new peer of a machine with this setup.
@@ -37,6 +43,7 @@ pub(super) fn peer_of(setup: &TlsSetup) -> Connection {
 
 /// The setups of both roles, and the configurations of their peers.
 struct Site {
+    options: TlsOptions,
     client: TlsSetup,
     server: TlsSetup,
     server_config: Arc<ServerConfig>,
@@ -53,6 +60,7 @@ fn site() -> &'static Site {
         let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let options = TlsOptions::new().add_root_pem(certificate.pem()).unwrap();
+        let options = options.only_added_roots();
         let identity = Identity::from_pem(certificate.pem(), key.serialize_pem()).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -70,7 +78,8 @@ fn site() -> &'static Site {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Site {
-            client: TlsSetup::new(&options.only_added_roots(), "a.test").unwrap(),
+            client: TlsSetup::new(&options, "a.test").unwrap(),
+            options,
             server: TlsSetup::server(&ServerTlsOptions::new(identity)).unwrap(),
             server_config: Arc::new(server_config),
             client_config: Arc::new(client_config),

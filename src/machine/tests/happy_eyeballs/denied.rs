@@ -104,7 +104,7 @@ fn denied_addresses_do_not_hide_an_allowed_one_after_them() {
         let count = u32::try_from(count).unwrap();
         let answer: Vec<_> = denied(count).chain([v4(1)]).collect();
         let actions = machine.handle(Input::Resolved(Ok(&answer)), now);
-        let Some(Attempt { id, address }) = actions.attempt else {
+        let Some(Attempt { id, address: Some(address) }) = actions.attempt else {
             panic!("{count} before it: {actions:?}");
         };
         assert_eq!(address, v4(1));

@@ -139,6 +139,7 @@ impl<'a> RaceRun<'a> {
                 performed.given_up.push((performed.dialled[id.0].0, now));
             }
             if let Some(Attempt { id, address }) = actions.attempt {
+                let address = address.expect("only addresses are dialled");
                 performed.dialled.push((address, now));
                 let peer = (self.override_peer)(address);
                 let ended = match peer.unwrap_or(self.peers[&address]) {

@@ -29,7 +29,7 @@ fn a_session_that_can_not_begin_fails_the_connect_or_upgrade_with_the_reason() {
         assert!(why.contains("max_fragment_size"), "{why}");
     };
 
-    let mut machine = Machine::upgraded(&machine_config(), &setup, &[], None, now);
+    let mut machine = Machine::upgraded(&machine_config(), &setup, &[], None, None, now);
     assert_eq!(machine.start(now), Actions { begin_handshake: true, ..Actions::default() });
     assert!(machine.start(now).is_empty(), "it starts once");
     begin(&mut machine, now);

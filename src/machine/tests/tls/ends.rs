@@ -145,32 +145,6 @@ fn sending_after_the_peers_eof_is_bounded_by_one_close_timeout() {
 }
 
 #[test]
-fn a_reset_caused_by_close_notify_alone_leaves_the_end_clean() {
-    in_both_roles(|| {
-        for sent in [true, false] {
-            let mut wire = Wire::open(&rustls::version::TLS13, 0);
-            wire.peer.writer().write_all(b"bye").unwrap();
-            wire.peer.send_close_notify();
-            wire.serve();
-            wire.deliver(usize::MAX);
-            assert_eq!(wire.read_some(3), 3);
-            // The peer is gone and answers close_notify with a reset. Either the loop sees it while the
-            // transmit buffer is lent, or the sender does.
-            let mut transmit = wire.machine.next_transmit().expect("close_notify waits");
-            let fault = Fault::ResetAfterEnd(32);
-            if sent {
-                wire.handle(Input::WireFailed(fault));
-            }
-            let actions = wire.machine.transmit_failed(&mut transmit, fault, wire.now);
-            wire.see(actions);
-            let step = wire.machine.read();
-            assert!(matches!(step, ReadStep::Eof), "all data and EOF arrived: {step:?}");
-            assert_eq!(wire.machine.outcome(), Some(Ok(())), "no written data is lost");
-        }
-    });
-}
-
-#[test]
 fn after_a_failed_transmit_nothing_is_lent_again() {
     in_both_roles(|| {
         let mut wire = Wire::open(&rustls::version::TLS13, 0);

@@ -36,7 +36,9 @@ fn key_updates_anywhere_in_a_flight_are_answered_once_with_the_next_data() {
                 for answer in [record(KEY_UPDATE), 0] {
                     assert_eq!(wire.seal(&[7; 10]), 10);
                     let sent = wire.give_back(usize::MAX);
-                    assert_eq!(sent, answer + record(10), "{before} {after} {step} {updates}");
+                    let records = answer + record(10);
+                    let records = if way() == Way::Proxied { record(records) } else { records };
+                    assert_eq!(sent, records, "{before} {after} {step} {updates}");
                 }
                 wire.drain();
                 wire.exchange(1000);

@@ -181,6 +181,50 @@ fn take_line(wire: &mut Wire, max: usize) -> Vec<u8> {
     line
 }
 
+/// Copies what is unread.
+fn peek(wire: &mut Wire, max: usize) -> Vec<u8> {
+    let ReadStep::TakePlaintext(permit) = wire.machine.read() else { panic!("nothing is unread") };
+    let mut buf = vec![0; max];
+    let (bytes, actions) = wire.machine.peek_plaintext(permit, &mut buf, || wire.now);
+    wire.see(actions);
+    buf.truncate(bytes);
+    buf
+}
+
+#[test]
+fn a_peek_shows_one_record_at_most_and_leaves_it() {
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for seed in [0, FOREIGN] {
+                let mut wire = Wire::open(version, seed);
+                let send = |wire: &mut Wire, bytes: &[u8]| {
+                    std::io::Write::write_all(&mut wire.peer.writer(), bytes).unwrap();
+                    wire.serve();
+                };
+                send(&mut wire, b"one");
+                send(&mut wire, b"two");
+                wire.deliver(usize::MAX);
+                let read = wire.machine.stats().bytes_read;
+                assert_eq!(peek(&mut wire, 2), b"on");
+                assert_eq!(peek(&mut wire, 100).get(..3), Some(&b"one"[..]));
+                assert_eq!(wire.machine.stats().bytes_read, read);
+                let mut all = [0; 6];
+                let taken = wire.read_into(&mut all);
+                if taken < 6 {
+                    assert_eq!(peek(&mut wire, 100), b"onetwo"[taken..]);
+                    assert_eq!(wire.read_into(&mut all[taken..]), 6 - taken);
+                }
+                assert_eq!(&all, b"onetwo");
+                assert!(!wire.machine.has_unread());
+                // Two records, which a write has buffered together.
+                send(&mut wire, &[7; 20_000]);
+                wire.deliver(usize::MAX);
+                assert!(peek(&mut wire, 20_000).len() <= 16 * 1024);
+            }
+        }
+    });
+}
+
 #[test]
 fn lines_are_taken_one_by_one_and_never_in_excess() {
     in_both_roles(|| {

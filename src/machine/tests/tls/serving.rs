@@ -23,7 +23,7 @@ fn a_server_has_nothing_to_send_and_receives_first() {
     as_server(|| {
         let now = Instant::now();
         let setup = machine_config().tls.unwrap();
-        let mut machine = Machine::upgraded(&machine_config(), &setup, &[], None, now);
+        let mut machine = Machine::upgraded(&machine_config(), &setup, &[], None, None, now);
         let expected = Actions { transmit: true, drive_recv: true, ..Actions::default() };
         assert_eq!(machine.start(now), expected);
         assert!(machine.next_transmit().is_none());

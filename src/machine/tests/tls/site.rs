@@ -31,12 +31,38 @@ pub(super) fn machine_config() -> Config {
 
 thread_local! {
     static ROLE: Cell<Role> = const { Cell::new(Role::Client) };
+    static WAY: Cell<Way> = const { Cell::new(Way::Direct) };
 }
 
-/// Runs a test with the machine as the client, and as the server.
+/// The way from a machine to its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Direct,
+    /// Through an `https` proxy, so that all records are the data of another session.
+    Proxied,
+    /// To an `https` proxy, which is the peer after its answer: what the program sends is plaintext to the target.
+    ToProxy,
+}
+
+/// Runs a test with the machine as the client, and as the server, each directly and through an `https` proxy.
 pub(super) fn in_both_roles(test: impl Fn()) {
+    for way in [Way::Direct, Way::Proxied] {
+        on_way(way, || {
+            test();
+            as_server(&test);
+        });
+    }
+}
+
+pub(super) fn on_way(way: Way, test: impl FnOnce()) {
+    WAY.set(way);
     test();
-    as_server(test);
+    WAY.set(Way::Direct);
+}
+
+/// Returns the way to the peer in this test.
+pub(super) fn way() -> Way {
+    WAY.get()
 }
 
 /// Runs a test with the machine as the server.

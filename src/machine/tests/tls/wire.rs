@@ -1,4 +1,5 @@
 //! The test bench for TLS tests: a machine, a rustls connection as its peer, and the bytes in transit between them.
+//! An `https` proxy may be between them too.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use super::site::{address, client_config, machine_config, role, server_config};
+use super::https_proxy::{ACCEPTED, HttpsProxy, proxy, route};
+use super::site::{Way, address, client_config, machine_config, role, server_config, way};
+use crate::error::Step;
 use crate::info::Phase;
 use crate::machine::{
     Actions, Attempt, Config, Discarded, Endpoints, Fault, Input, Loan, Machine, ReadStep, RecvBuf,
@@ -22,6 +25,10 @@ use crate::tls::Role;
 pub(super) struct Wire {
     pub(super) machine: Machine,
     pub(super) peer: Connection,
+    /// The proxy that everything passes.
+    pub(super) proxy: Option<HttpsProxy>,
+    /// Its records that the machine has not received.
+    in_transit: Vec<u8>,
     pub(super) random: fastrand::Rng,
     pub(super) now: Instant,
     pub(super) recv_buf: RecvBuf,
@@ -86,10 +93,18 @@ impl Wire {
         if seed % 2 == 1 || std::env::var_os("ALL_FOREIGN").is_some() {
             machine_config.tls = machine_config.tls.map(TlsSetup::foreign);
         }
+        if way() != Way::Direct {
+            route(&mut machine_config, &proxy(seed / 2 % 2 == 1));
+        }
+        if way() == Way::ToProxy {
+            machine_config.tls = None;
+        }
         let mut wire = Wire {
             mangled: false,
             machine: Machine::new(machine_config, now),
             peer,
+            proxy: None,
+            in_transit: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             now,
             recv_buf: RecvBuf::new(),
@@ -114,7 +129,72 @@ impl Wire {
         let Some(Attempt { id, .. }) = actions.attempt else { panic!("{actions:?}") };
         let result = Ok(Endpoints::new(address(), None));
         wire.handle(Input::Attempted { id, result });
+        if way() != Way::Direct {
+            let version =
+                if seed % 3 == 0 { &rustls::version::TLS12 } else { &rustls::version::TLS13 };
+            wire.pass_proxy(HttpsProxy::new(version, ACCEPTED));
+            assert_eq!(
+                wire.machine.step(),
+                Some(Step::Handshake).filter(|_| way() == Way::Proxied)
+            );
+        }
+        if let (Way::ToProxy, Some(proxy)) = (way(), wire.proxy.take_if(|_| way() == Way::ToProxy))
+        {
+            wire.peer = Connection::Server(proxy.connection);
+        }
         wire
+    }
+
+    /// Continues until the proxy has answered, and passes everything through it from then on.
+    pub(super) fn pass_proxy(&mut self, proxy: HttpsProxy) {
+        self.proxy = Some(proxy);
+        for _ in 0..100 {
+            if self.machine.step() != Some(Step::Proxy) {
+                return;
+            }
+            self.transmit(usize::MAX);
+            self.in_transit.extend(self.proxy.as_mut().expect("it is set").pass_down(&[]));
+            self.deliver(0);
+        }
+        panic!("the proxy does not answer");
+    }
+
+    /// Delivers bytes to the peer, or to the proxy, which passes them on.
+    pub(super) fn pass(&mut self, bytes: &[u8]) {
+        match &mut self.proxy {
+            None => self.to_peer.extend_from_slice(bytes),
+            Some(proxy) => self.to_peer.extend(proxy.pass_up(bytes)),
+        }
+    }
+
+    /// Delivers what the proxy has to send by itself.
+    pub(super) fn deliver_from_proxy(&mut self) {
+        let bytes = self.proxy.as_mut().map(|proxy| proxy.pass_down(&[])).unwrap_or_default();
+        self.deliver_raw(&bytes);
+    }
+
+    /// Delivers bytes as they are, past the proxy.
+    pub(super) fn deliver_raw(&mut self, bytes: &[u8]) {
+        self.in_transit.extend_from_slice(bytes);
+        self.deliver(0);
+    }
+
+    /// Takes the next bytes of the peer out of transit, as the machine receives them.
+    fn next_in_transit(&mut self, bytes: usize) {
+        let bytes: Vec<u8> = self.to_machine.drain(..bytes).collect();
+        match &mut self.proxy {
+            None => self.in_transit.extend(bytes),
+            Some(proxy) => self.in_transit.extend(proxy.pass_down(&bytes)),
+        }
+    }
+
+    /// Fills the receive buffer with what is in transit.
+    fn fill_recv_buf(&mut self) {
+        let space = self.recv_buf.spare_mut();
+        let bytes = self.in_transit.len().min(space.len());
+        space[..bytes].copy_from_slice(&self.in_transit[..bytes]);
+        self.recv_buf.advance(bytes);
+        self.in_transit.drain(..bytes);
     }
 
     /// Completes the handshake in steps of `step` bytes.
@@ -210,7 +290,7 @@ impl Wire {
         // After a TLS failure, bytes may still be sent.
         let failed = matches!(self.machine.outcome(), Some(Err(_))) || !self.opened_well;
         assert!(bytes == 0 || !self.shut || failed, "nothing follows FIN");
-        self.to_peer.extend_from_slice(&transmit.bytes()[..bytes]);
+        self.pass(&transmit.bytes()[..bytes]);
         transmit.sent(bytes);
         let actions = self.machine.transmit_done(&mut transmit);
         self.see(actions);
@@ -251,14 +331,14 @@ impl Wire {
     /// Delivers up to `bytes` bytes of the peer's output, if the machine needs data.
     pub(super) fn deliver(&mut self, bytes: usize) {
         let mut left = bytes.min(self.to_machine.len());
-        while left > 0 {
+        while left > 0 || !self.in_transit.is_empty() {
             let Some(permit) = self.machine.begin_background_recv() else { return };
-            let space = self.recv_buf.spare_mut();
-            let bytes = left.min(space.len());
-            space[..bytes].copy_from_slice(&self.to_machine[..bytes]);
-            self.recv_buf.advance(bytes);
-            self.to_machine.drain(..bytes);
-            left -= bytes;
+            if self.in_transit.is_empty() {
+                let bytes = left.min(self.recv_buf.spare_mut().len());
+                self.next_in_transit(bytes);
+                left -= bytes;
+            }
+            self.fill_recv_buf();
             match self.machine.lend(permit) {
                 Ok(mut loan) => {
                     loan.read_tls(&mut self.recv_buf);
@@ -283,11 +363,9 @@ impl Wire {
             Ok(loan) => loan,
             Err(permit) => return self.receive(permit, RecvEvent::Cancelled),
         };
-        let space = self.recv_buf.spare_mut();
-        let bytes = bytes.min(space.len());
-        space[..bytes].copy_from_slice(&self.to_machine[..bytes]);
-        self.recv_buf.advance(bytes);
-        self.to_machine.drain(..bytes);
+        let bytes = bytes.min(self.recv_buf.spare_mut().len());
+        self.next_in_transit(bytes);
+        self.fill_recv_buf();
         loan.read_tls(&mut self.recv_buf);
         assert!(self.machine.is_lent() && self.loan.is_none());
         self.loan = Some(loan);

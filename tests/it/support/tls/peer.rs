@@ -2,7 +2,7 @@
 //! keeps all received bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
 
+use crate::support::net::{self, TcpListener};
 use crate::support::peer::{EndKind, listen, reset};
 use crate::support::{SpawnedCall, assert_bytes_eq, spawn_call};
 
@@ -294,7 +295,7 @@ impl Accepted {
         config: Arc<ServerConfig>,
         cued: Receiver<()>,
     ) -> Accepted {
-        stream.set_nodelay(true).expect("every stream has the option");
+        net::set_nodelay(&stream).expect("every stream has the option");
         let session = Arc::new(Mutex::new(None));
         let line = Line {
             stream: Arc::new(stream),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::stream::TcpStream;
 use super::{ModelSocket, Peer, State, System};
-use crate::driver::sys::listen::BindOptions;
+use crate::driver::sys::bind_options::BindOptions;
 use crate::driver::sys::shuttle::call;
 use crate::driver::sys::shuttle::poll_bits::PollBits;
 
@@ -30,6 +30,18 @@ pub(crate) fn bind(address: SocketAddr, options: &BindOptions) -> io::Result<Tcp
 
 pub(crate) fn shrink_backlog(listener: &TcpListener) {
     call(|system| system.socket(listener.0).backlog = 0);
+}
+
+pub(crate) fn has_connection(listener: &TcpListener) -> Option<bool> {
+    Some(call(|system| !system.socket(listener.0).pending.is_empty()))
+}
+
+pub(crate) fn local_addr(listener: &TcpListener) -> io::Result<SocketAddr> {
+    listener.local_addr()
+}
+
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    listener.accept()
 }
 
 /// Does nothing: the descriptor is about to be closed.
@@ -96,11 +108,11 @@ impl Peer {
 impl crate::driver::sys::shuttle::mio::event::Source for TcpListener {
     fn register(
         &mut self,
-        _registry: &crate::driver::sys::shuttle::mio::Registry,
+        registry: &crate::driver::sys::shuttle::mio::Registry,
         token: crate::driver::sys::shuttle::mio::Token,
         interest: crate::driver::sys::shuttle::mio::Interest,
     ) -> io::Result<()> {
-        call(|system| system.register(self.0, token, interest))
+        call(|system| system.register(registry.0, self.0, token, interest))
     }
 }
 

@@ -85,6 +85,21 @@ impl Peer {
         });
     }
 
+    /// Closes the peer of a Unix-domain socket. Bytes that it has not taken are a failure.
+    pub fn close(&self) {
+        call(|system| {
+            let socket = system.socket(self.0);
+            if socket.state == State::Established {
+                socket.fin_received = true;
+                socket.peer_closed = true;
+                if !socket.outgoing.is_empty() {
+                    socket.failure = Some(Errno::CONNRESET);
+                }
+                system.signal(self.0, PollBits::ANYTHING);
+            }
+        });
+    }
+
     /// Sends a reset.
     pub fn reset(&self) {
         call(|system| {

@@ -73,8 +73,29 @@ impl TcpStream {
         call(|system| system.socket(self.0).recv(buf, false))
     }
 
+    pub(crate) fn is_unix(&self) -> bool {
+        call(|system| system.socket(self.0).is_unix)
+    }
+
     pub(crate) fn is_hung_up(&self) -> bool {
         call(|system| system.socket(self.0).poll_bits().contains(PollBits::HUP))
+    }
+
+    /// Returns the number of bytes to receive. `None` if a receive would find the end or a failure.
+    pub(crate) fn available(&self) -> Option<usize> {
+        call(|system| {
+            let socket = system.socket(self.0);
+            match socket.incoming.len() {
+                0 if socket.poll_bits().reported(PollBits::IN) != PollBits::NOTHING => None,
+                bytes => Some(bytes),
+            }
+        })
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        call(|system| {
+            system.socket(self.0).poll_bits().reported(PollBits::OUT) != PollBits::NOTHING
+        })
     }
 
     /// Resets the connection, as connect(2) to `AF_UNSPEC` does.
@@ -87,11 +108,11 @@ impl TcpStream {
 impl crate::driver::sys::shuttle::mio::event::Source for TcpStream {
     fn register(
         &mut self,
-        _registry: &crate::driver::sys::shuttle::mio::Registry,
+        registry: &crate::driver::sys::shuttle::mio::Registry,
         token: crate::driver::sys::shuttle::mio::Token,
         interest: crate::driver::sys::shuttle::mio::Interest,
     ) -> io::Result<()> {
-        call(|system| system.register(self.0, token, interest))
+        call(|system| system.register(registry.0, self.0, token, interest))
     }
 }
 
