@@ -1,18 +1,23 @@
 //! Servers that accept, echo 64 bytes and close, with `sockeye` and with `std::net`, in turns.
 //!
 //! ```text
-//! cargo bench -p sockeye-bench --bench accept                 both workloads, 9 rounds
+//! cargo bench -p sockeye-bench --bench accept                 all workloads, 9 rounds
 //! cargo bench -p sockeye-bench --bench accept -- 21           another number of rounds
 //! ```
 //!
 //! `one-core`: one thread accepts and serves; server and client share one CPU. `64-threads`: 64 threads accept and serve
-//! each, and 16 threads connect. The client resets each connection after the server's end, so that no port stays in
-//! TIME_WAIT. The servers are processes of their own, and the workloads alternate between them.
+//! each, and 16 threads connect. `handshakes`: as `one-core`, over TLS 1.3; the reference is `rustls::StreamOwned`.
+//! The client resets each connection after the server's end, so that no port stays in TIME_WAIT. The servers are
+//! processes of their own, and the workloads alternate between them.
+
+mod identity;
+mod tls;
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,16 +36,33 @@ struct Workload {
     server_threads: usize,
     client_threads: usize,
     is_pinned: bool,
+    is_tls: bool,
     aim: f64,
 }
 
-const WORKLOADS: [Workload; 2] = [
-    Workload { name: "one-core", server_threads: 1, client_threads: 1, is_pinned: true, aim: 0.92 },
+const WORKLOADS: [Workload; 3] = [
+    Workload {
+        name: "one-core",
+        server_threads: 1,
+        client_threads: 1,
+        is_pinned: true,
+        is_tls: false,
+        aim: 0.92,
+    },
     Workload {
         name: "64-threads",
         server_threads: 64,
         client_threads: 16,
         is_pinned: false,
+        is_tls: false,
+        aim: 0.95,
+    },
+    Workload {
+        name: "handshakes",
+        server_threads: 1,
+        client_threads: 1,
+        is_pinned: true,
+        is_tls: true,
         aim: 0.95,
     },
 ];
@@ -60,22 +82,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
+    let identity = identity::Identity::make()?;
+    let client = identity.client()?;
     for workload in &WORKLOADS {
         if workload.is_pinned {
             pin()?;
         }
-        let servers = CONTENDERS.map(|contender| Server::start(contender, workload));
+        let servers = CONTENDERS.map(|contender| Server::start(contender, workload, &identity));
         let [std, own] = servers;
         let (std, own) = (std?, own?);
         // Warm up.
-        turn(std.address, workload)?;
-        turn(own.address, workload)?;
+        turn(std.address, workload, &client)?;
+        turn(own.address, workload, &client)?;
         let (mut ratios, mut rates) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let order = if round % 2 == 0 { [&std, &own] } else { [&own, &std] };
             let mut results = [0.0; 2];
             for server in order {
-                results[usize::from(std::ptr::eq(server, &own))] = turn(server.address, workload)?;
+                results[usize::from(std::ptr::eq(server, &own))] =
+                    turn(server.address, workload, &client)?;
             }
             ratios.push(results[1] / results[0]);
             rates.push(results[0]);
@@ -105,9 +130,14 @@ struct Server {
 }
 
 impl Server {
-    fn start(contender: &str, workload: &Workload) -> Result<Self, Box<dyn Error>> {
+    fn start(
+        contender: &str,
+        workload: &Workload,
+        identity: &identity::Identity,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", contender, workload.name])
+            .envs(identity.variables())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -131,35 +161,42 @@ fn serve(contender: &str, workload: &Workload) -> Result<(), Box<dyn Error>> {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         std::process::exit(0);
     });
+    let identity = if workload.is_tls { Some(identity::Identity::inherited()?) } else { None };
     match contender {
         "std" => {
+            let config = identity.map(|identity| identity.server()).transpose()?;
             let listener = TcpListener::bind("127.0.0.1:0")?;
             announce(listener.local_addr()?);
             in_threads(workload.server_threads, || {
                 while let Ok((mut stream, _)) = listener.accept() {
                     let _ = stream.set_nodelay(true);
-                    let mut buf = [0; SIZE];
-                    if stream.read_exact(&mut buf).is_ok() {
-                        let _ = stream.write_all(&buf);
-                    }
+                    // A client that fails ends its own connection only.
+                    let _ = match &config {
+                        Some(config) => tls::echo(stream, config),
+                        None => echo(&mut stream),
+                    };
                 }
             });
         }
         _ => {
-            let listener = sockeye::listen("127.0.0.1:0")?;
+            let options = identity.map(|identity| identity.listen_options()).transpose()?;
+            let listener = sockeye::listen_with("127.0.0.1:0", options.unwrap_or_default())?;
             announce(listener.local_address().ok_or("it has an address")?);
             in_threads(workload.server_threads, || {
                 for mut socket in &listener {
-                    let mut buf = [0; SIZE];
-                    if socket.read_exact(&mut buf).is_ok() {
-                        let _ = socket.write_all(&buf);
-                    }
+                    let _ = echo(&mut socket);
                     let _ = socket.close();
                 }
             });
         }
     }
     Ok(())
+}
+
+fn echo(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    let mut buf = [0; SIZE];
+    stream.read_exact(&mut buf)?;
+    stream.write_all(&buf)
 }
 
 fn announce(address: SocketAddr) {
@@ -176,7 +213,11 @@ fn in_threads(threads: usize, work: impl Fn() + Sync) {
 }
 
 /// Connects for one turn. Returns the number of connections served per second.
-fn turn(address: SocketAddr, workload: &Workload) -> io::Result<f64> {
+fn turn(
+    address: SocketAddr,
+    workload: &Workload,
+    client: &Arc<rustls::ClientConfig>,
+) -> io::Result<f64> {
     let (count, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let begun = Instant::now();
     thread::scope(|scope| {
@@ -184,7 +225,7 @@ fn turn(address: SocketAddr, workload: &Workload) -> io::Result<f64> {
             .map(|_| {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        ask(address)?;
+                        ask(address, workload.is_tls.then_some(client))?;
                         count.fetch_add(1, Ordering::Relaxed);
                         if begun.elapsed() >= TURN {
                             is_over.store(true, Ordering::Relaxed);
@@ -201,17 +242,24 @@ fn turn(address: SocketAddr, workload: &Workload) -> io::Result<f64> {
     Ok(count.into_inner() as f64 / begun.elapsed().as_secs_f64())
 }
 
-fn ask(address: SocketAddr) -> io::Result<()> {
+fn ask(address: SocketAddr, tls: Option<&Arc<rustls::ClientConfig>>) -> io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
+    match tls {
+        Some(config) => dialogue(&mut tls::connect(&stream, config)?)?,
+        None => dialogue(&mut stream)?,
+    }
+    reset(&stream)
+}
+
+fn dialogue(stream: &mut (impl Read + Write)) -> io::Result<()> {
     let mut buf = [7; SIZE];
     stream.write_all(&buf)?;
     stream.read_exact(&mut buf)?;
-    let end = stream.read(&mut buf)?;
-    if end != 0 {
+    if stream.read(&mut buf)? != 0 {
         return Err(io::Error::other("the server sent more than it got"));
     }
-    reset(&stream)
+    Ok(())
 }
 
 #[cfg(unix)]
