@@ -57,6 +57,7 @@ mod targets;
 mod tls;
 mod trace;
 mod unix_attempts;
+mod upgrading;
 mod wire;
 mod world;
 mod writing;

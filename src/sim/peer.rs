@@ -1,11 +1,11 @@
 //! The scripted peer: it speaks plaintext, TLS with a rustls server, or first the one and then the other.
 
-use super::endpoint::GO_AHEAD;
 use super::environment::Network;
 use super::reading::pattern_offset;
 use super::rules::{CheckResult, rule};
 use super::scenario::ServerSetup;
 use super::tls::TlsPeer;
+use super::upgrading::GO_AHEAD;
 use super::wire::{SimRecv, SimSend, fill, fits};
 
 #[derive(Debug)]
