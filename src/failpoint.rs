@@ -85,12 +85,14 @@ bugs! {
     WorkerKeepsSocket: "A worker that is done with a socket takes no other work for it.",
     // The machine's bugs, which the scenarios of tests/sim find.
     AcceptorSpins: "A listener without descriptors accepts again at once.",
+    AsksEndedProxy: "A proxy that ends its session with the handshake is asked all the same.",
     ClientHelloTrusted: "A ClientHello that arrives before the go-ahead is taken.",
     DialsDenied: "An address that the egress rules deny is dialled.",
     FinBeforeData: "FIN is sent before accepted data.",
     KeepsStaleTimer: "A timer stays due after it has fired.",
     LosesWritable: "Room in the send queue wakes no writer.",
     RetriesAtOnce: "A Unix-domain listener whose queue is full is dialled again at once.",
+    TruncationSpins: "A write behind an end without close_notify accepts nothing, and does not fail.",
     TrustsPlaintext: "Plaintext that arrives during an upgrade is believed.",
 }
 

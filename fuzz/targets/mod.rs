@@ -14,12 +14,13 @@ pub use text::address;
 /// A target's name, which its corpus shares, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("acceptor", acceptor),
     ("address", address),
     ("egress", egress),
     ("inputs", inputs),
     ("lives", lives),
+    ("outer", outer),
     ("pairs", pairs),
     ("preamble", preamble),
     ("records", records),
@@ -42,6 +43,16 @@ pub fn inputs(bytes: &[u8]) {
 /// Runs a machine in plaintext and a peer, with a wire that behaves arbitrarily.
 pub fn lives(bytes: &[u8]) {
     drive(ScenarioKind::Plain, bytes);
+}
+
+/// Runs a machine and an `https` proxy, with plaintext behind it, TLS or an upgrade.
+pub fn outer(bytes: &[u8]) {
+    let kind = match bytes.first() {
+        Some(first) if first % 3 == 0 => ScenarioKind::ToProxy,
+        Some(first) if first % 3 == 1 => ScenarioKind::Proxied,
+        _ => ScenarioKind::ProxiedUpgrade,
+    };
+    drive(kind, bytes);
 }
 
 /// Runs two machines with a wire that behaves arbitrarily.

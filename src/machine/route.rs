@@ -56,6 +56,12 @@ impl Route {
         })
     }
 
+    /// Uses TLS with the proxy, with a setup from the simulator.
+    #[cfg(feature = "sim")]
+    pub(crate) fn secured(self, setup: TlsSetup) -> Self {
+        Route { proxy_setup: Some(setup), ..self }
+    }
+
     /// Returns whether the target is looked up before the proxy is dialled.
     #[must_use]
     pub fn has_lookup(&self) -> bool {

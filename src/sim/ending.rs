@@ -102,8 +102,9 @@ impl World {
         if self.net.corrupted || self.remote_is_missing() {
             return Ok(());
         }
-        self.each(|side, _| {
+        self.each(|side, net| {
             let outcome = side.machine.outcome();
+            check_refusal(side, net)?;
             let may_fail = side.closed_by_user
                 || side.cancelled
                 || side.machine.opened() != Some(Ok(()))
@@ -146,9 +147,21 @@ impl World {
         if !well || self.net.corrupted || self.peer_stalls {
             return Ok(());
         }
+        let ends_in_order = self.net.proxy.as_ref().is_none_or(|it| it.has_seen_close_notify());
+        rule(ends_in_order, "a proxy sees the close")?;
         rule(peer.received == side.accepted, "accepted data arrives if the outcome is clean")?;
         rule(peer.saw_eof && peer.has_seen_close_notify(), "the peer sees the close")
     }
+}
+
+/// Checks that a proxy that accepts opens the socket, if neither it nor the wire misbehaved.
+fn check_refusal(side: &Endpoint, net: &Network) -> CheckResult {
+    let Some(proxy) = &net.proxy else { return Ok(()) };
+    let is_own = matches!(
+        side.machine.opened(),
+        Some(Err(Fault::Proxy(_) | Fault::Tls | Fault::UnreadPlaintext))
+    );
+    rule(!is_own || !proxy.is_good(), "a proxy that accepts opens the socket")
 }
 
 /// Reads the rest, and returns all permits and buffers.

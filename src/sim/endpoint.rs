@@ -31,14 +31,18 @@ pub(super) struct Endpoint {
     pub(super) pending_edge: bool,
     /// Whether queued ciphertext has to be sent.
     pub(super) wants_transmit: bool,
-    /// Whether the machine uses TLS, from the start or since the upgrade.
+    /// Whether the machine uses TLS with its peer, from the start or since the upgrade.
     pub(super) secure: bool,
+    /// Whether the wire carries records, those of TLS with the peer or with a proxy.
+    pub(super) has_records: bool,
     /// The number of bytes read and accepted, since the upgrade if there was one.
     pub(super) read: u64,
     pub(super) accepted: u64,
     pub(super) cancelled: bool,
     /// Whether the program has closed or aborted.
     pub(super) closed_by_user: bool,
+    /// Whether a connection was attached before.
+    was_attached: bool,
     /// Whether a read has returned EOF or an error.
     pub(super) read_over: bool,
     pub(super) saw_eof: bool,
@@ -72,6 +76,9 @@ impl Endpoint {
         let setting = scenario.endpoints[who].clone();
         let mut plan = plan(&setting);
         plan.tls = secure.then(|| tls::setup(scenario.server));
+        if let Some(proxy) = &scenario.proxy {
+            proxy.apply(&mut plan);
+        }
         Endpoint {
             who,
             machine: Machine::new(plan, net.now),
@@ -87,10 +94,12 @@ impl Endpoint {
             pending_edge: false,
             wants_transmit: false,
             secure,
+            has_records: secure || scenario.proxy.is_some(),
             read: 0,
             accepted: 0,
             cancelled: false,
             closed_by_user: false,
+            was_attached: false,
             read_over: false,
             saw_eof: false,
             unverified_eof: false,
@@ -203,12 +212,15 @@ impl Endpoint {
             transmit,
             shutdown_write,
             release,
+            attach,
             // Attempts that are already scheduled still end; the machine ignores them.
-            attach: _,
             cancel_attempts: _,
             cancel_attempt: _,
             preamble: _,
         } = actions;
+        if attach.is_some() && std::mem::replace(&mut self.was_attached, true) {
+            net.reconnect();
+        }
         self.wake(wake);
         if resolve {
             self.resolve(net);
@@ -240,6 +252,9 @@ impl Endpoint {
             // The upgrade failed or is complete.
             self.plaintext = None;
         }
+        let is_limited = self.setting.connect_timeout.is_some() && self.machine.opened().is_none();
+        let has_timer = self.machine.next_timer().is_some();
+        rule(!is_limited || has_timer, "the connect timeout limits a connect")?;
         self.check_waiters()
     }
 
@@ -354,7 +369,7 @@ impl Endpoint {
             }
             Writer::Idle | Writer::Waits { .. } => None,
         };
-        Expectations { tls: self.secure, receiving, sending, lent: self.lent.is_some() }
+        Expectations { tls: self.has_records, receiving, sending, lent: self.lent.is_some() }
     }
 }
 

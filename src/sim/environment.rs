@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::https_proxy::HttpsProxy;
+use super::proxied::ProxySetup;
 use super::scenario::EndId;
 use super::trace::Trace;
 use super::wire::{SimSend, SimWire};
@@ -10,6 +12,8 @@ use crate::machine::{AttemptId, Endpoints, Fault};
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) wire: SimWire,
+    /// The proxy between the wire and the scripted peer, if there is one.
+    pub(super) proxy: Option<Box<HttpsProxy>>,
     pub(super) now: Instant,
     pub(super) started_at: Instant,
     pub(super) trace: Trace,
@@ -34,10 +38,11 @@ pub(super) enum NetworkEvent {
 
 impl Network {
     #[expect(clippy::disallowed_methods, reason = "the start of virtual time")]
-    pub(super) fn new() -> Self {
+    pub(super) fn new(proxy: Option<ProxySetup>) -> Self {
         let now = Instant::now();
         Network {
             wire: SimWire::new(),
+            proxy: proxy.map(|setup| Box::new(HttpsProxy::new(setup, 0))),
             now,
             started_at: now,
             trace: Trace::default(),

@@ -140,8 +140,7 @@ impl Peer {
             self.failed = true;
             net.corrupted = true;
             self.outgoing.clear();
-            net.wire.reset(PEER);
-            net.wire.linger(PEER);
+            net.peer_reset();
         }
     }
 
@@ -176,7 +175,7 @@ impl Peer {
     ) -> CheckResult {
         self.begin_tls_if_due(plaintext, net);
         let mut buf = vec![0; max.min(100_000)];
-        match net.wire.receive(PEER, &mut buf) {
+        match net.peer_receive(&mut buf) {
             SimRecv::Bytes(bytes) => {
                 net.trace.note(PEER, "receives", bytes);
                 self.handle_bytes(&buf[..bytes], plaintext, net)?;
@@ -199,12 +198,12 @@ impl Peer {
         if let Some(server) = &mut self.server {
             server.write_tls(&mut self.outgoing);
         }
-        if net.wire.is_finished(PEER) {
+        if net.is_peer_finished() {
             // Either the last bytes were sent, or the wire drops all further ones.
             self.outgoing.clear();
         }
         if !self.outgoing.is_empty() {
-            match net.send(PEER, &self.outgoing) {
+            match net.peer_send(&self.outgoing) {
                 SimSend::Bytes(bytes) => drop(self.outgoing.drain(..bytes)),
                 SimSend::WouldBlock => {}
                 SimSend::Failed(_) => {
@@ -214,7 +213,7 @@ impl Peer {
             }
         }
         if self.ending && self.outgoing.is_empty() && !self.failed {
-            net.wire.finish(PEER);
+            net.peer_finish();
         }
     }
 
@@ -298,11 +297,11 @@ impl Peer {
     fn send_last(&mut self, net: &mut Network) {
         net.corrupted = true;
         // Nothing follows FIN.
-        if !net.wire.is_finished(PEER) {
-            net.send(PEER, &self.outgoing);
+        if !net.is_peer_finished() {
+            net.peer_send(&self.outgoing);
         }
         self.outgoing.clear();
-        net.wire.finish(PEER);
+        net.peer_finish();
     }
 }
 

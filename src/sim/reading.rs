@@ -26,12 +26,12 @@ impl Endpoint {
         self.reader = match self.machine.read() {
             ReadStep::Recv(permit) => {
                 rule(self.is_wired() || self.is_done(), "there is a wire to receive from")?;
-                rule(!self.secure, "over TLS readers receive only ciphertext")?;
+                rule(!self.has_records, "over TLS readers receive only ciphertext")?;
                 Reader::Receives(permit)
             }
             ReadStep::Ingest(permit) => {
                 rule(self.is_wired() || self.is_done(), "there is a wire to receive from")?;
-                rule(self.secure, "in plaintext nothing is decrypted")?;
+                rule(self.has_records, "in plaintext nothing is decrypted")?;
                 Reader::Ingests(permit)
             }
             ReadStep::TakePlaintext(permit) => {
@@ -163,7 +163,7 @@ impl Endpoint {
                 Some(fault) => self.handle(Input::WireFailed(fault), net),
                 None => Ok(()),
             },
-            Background::WatchEof if self.secure => {
+            Background::WatchEof if self.has_records => {
                 self.background_permit = self.machine.begin_background_recv();
                 Ok(())
             }
@@ -266,6 +266,17 @@ impl Endpoint {
             SimRecv::Failed(fault) => self.return_permit(permit, RecvEvent::Failed(fault), net)?,
         }
         Ok(None)
+    }
+
+    /// Receives and decrypts once without a caller. Returns whether there may be more.
+    pub(super) fn ingest_once(&mut self, net: &mut Network) -> Result<bool, &'static str> {
+        let Some(permit) = self.machine.begin_background_recv() else { return Ok(false) };
+        if let Some(permit) = self.ingest(permit, usize::MAX, true, net)? {
+            self.return_permit(permit, RecvEvent::Cancelled, net)?;
+            return Ok(false);
+        }
+        self.restore(net)?;
+        Ok(true)
     }
 
     fn take(&mut self, permit: RecvPermit, max: usize, net: &mut Network) -> CheckResult {

@@ -170,11 +170,13 @@ impl Model {
             let starts = actions.resolve || actions.attempt.is_some();
             rule(!starts, "nothing starts when all attempts are cancelled")?;
         }
+        // A proxy is dialled again for another address of the target.
+        let redials = actions.attempt.is_some() && actions.release.is_some();
         if let Some(Attempt { id, address, .. }) = actions.attempt {
             let denied = address.is_some_and(|address| names.denies(address));
             rule(!denied, "no denied address is dialled")?;
             rule(machine.is_attempt_pending(id), "a started attempt is pending")?;
-            rule(!self.adopted, "nothing is dialled once there is a connection")?;
+            rule(!self.adopted || redials, "nothing is dialled once there is a connection")?;
         }
         let tls = actions.begin_handshake || actions.transmit;
         rule(expectations.tls || !tls, "in plaintext there is nothing to transmit")?;
@@ -196,6 +198,10 @@ impl Model {
             rule(self.adopted && !self.released, "a wire is released once")?;
             rule(self.fin || how != Release::Linger, "lingering follows FIN")?;
             self.released = true;
+        }
+        if redials {
+            rule(machine.phase() == Phase::Connecting, "only a connect dials again")?;
+            (self.adopted, self.released, self.fin) = (false, false, false);
         }
         if actions.drive_recv {
             rule(self.adopted && !self.released, "there is a wire to receive from")?;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::proxied::ProxySetup;
 use super::targets::{ADDRESSES, AttemptFate, LookupPart, Names};
 
 /// An end of the wire: 0 is the machine, 1 is its peer or the other machine.
@@ -27,6 +28,12 @@ pub enum ScenarioKind {
     Serve,
     /// A machine that may be upgraded to TLS as the server, and a scripted client.
     ServeUpgrade,
+    /// A machine that uses TLS with a proxy, and a scripted target in plaintext.
+    ToProxy,
+    /// A machine that uses TLS with a proxy, and within it TLS with a scripted server.
+    Proxied,
+    /// A machine that uses TLS with a proxy, and may be upgraded to TLS within it.
+    ProxiedUpgrade,
 }
 
 /// A simulated sequence of events, which [`run`](super::run) executes.
@@ -35,6 +42,8 @@ pub struct Scenario {
     pub(super) kind: ScenarioKind,
     pub(super) endpoints: [EndpointConfig; 2],
     pub(super) server: ServerSetup,
+    /// The `https` proxy, if there is one.
+    pub(super) proxy: Option<ProxySetup>,
     /// Whether, at the end, the peer neither reads nor closes, and the wire accepts nothing.
     pub(super) peer_stalls: bool,
     pub(super) steps: Vec<Step>,
@@ -116,6 +125,15 @@ pub(super) enum Step {
     PeerNewKeys,
     /// The peer sends plaintext into a TLS stream.
     Inject(usize),
+    /// The proxy encrypts at most so much of what it has, as one record.
+    ProxyPass(usize),
+    /// The proxy sends close_notify, and drops what it has. Or the target writes, and close_notify follows that.
+    ProxyEnd {
+        behind: Option<usize>,
+    },
+    /// The proxy sends FIN without close_notify.
+    ProxyFin,
+    ProxyNewKeys,
     Deliver {
         from: EndId,
         max: usize,
@@ -182,6 +200,17 @@ impl Scenario {
         Scenario::of_kind(kind, &bytes_from_seed(seed))
     }
 
+    /// Creates the scenario of a seed in which the machine connects through an `https` proxy.
+    #[must_use]
+    pub fn proxied(seed: u64) -> Self {
+        let kind = match seed % 3 {
+            0 => ScenarioKind::ToProxy,
+            1 => ScenarioKind::Proxied,
+            _ => ScenarioKind::ProxiedUpgrade,
+        };
+        Scenario::of_kind(kind, &bytes_from_seed(seed))
+    }
+
     /// Decodes a scenario from any bytes, such as a fuzzer's. The participants are decoded too.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
@@ -220,13 +249,18 @@ impl Scenario {
             go_ahead: more_flags & 16 == 0,
         };
         let peer_stalls = more_flags % 16 == 15;
-        let endpoints = [EndpointConfig::decode(&mut source), EndpointConfig::decode(&mut source)];
+        let proxy = kind.is_proxied().then(|| ProxySetup::decode(violent, server, &mut source));
+        let mut endpoints =
+            [EndpointConfig::decode(&mut source), EndpointConfig::decode(&mut source)];
+        if let Some(proxy) = &proxy {
+            proxy.adapt(&mut endpoints[0].names);
+        }
         let rng_seed = checksum(source.0);
         let mut steps = Vec::new();
         while !source.0.is_empty() && steps.len() < MAX_STEPS {
             steps.extend(Step::decode(kind, violent, &mut source));
         }
-        Scenario { kind, endpoints, server, peer_stalls, steps, rng_seed }
+        Scenario { kind, endpoints, server, proxy, peer_stalls, steps, rng_seed }
     }
 }
 
@@ -239,6 +273,9 @@ impl fmt::Debug for Scenario {
             self.server,
             if self.peer_stalls { " peer_stalls" } else { "" }
         )?;
+        if let Some(proxy) = &self.proxy {
+            writeln!(f, "{proxy:?}")?;
+        }
         for setting in &self.endpoints {
             writeln!(f, "{setting:?}")?;
         }
@@ -314,6 +351,11 @@ impl Step {
     /// Decodes a step. Returns `None` if the step does not apply to this kind of scenario.
     fn decode(kind: ScenarioKind, violent: bool, source: &mut ByteSource<'_>) -> Option<Step> {
         let operation = source.byte();
+        if kind.is_proxied() {
+            if let Some(step) = Step::decode_proxied(operation, violent, source) {
+                return Some(step);
+            }
+        }
         let other = usize::from(operation >> 7);
         let who = if kind == ScenarioKind::Pair { other } else { 0 };
         let pair = kind == ScenarioKind::Pair;
@@ -332,9 +374,7 @@ impl Step {
             65 if violent => Step::UserCall(who, UserCall::Abort),
             66 if violent => Step::UserCall(who, UserCall::AbortWrite),
             67 if violent => Step::UserCall(who, UserCall::Close),
-            68..=70 if matches!(kind, ScenarioKind::Upgrade | ScenarioKind::ServeUpgrade) => {
-                Step::UserCall(who, UserCall::StartTls)
-            }
+            68..=70 if kind.may_upgrade() => Step::UserCall(who, UserCall::StartTls),
             71 => Step::CheckWire,
             72..=73 => Step::Misplaced(who, MisplacedInput::decode(source.byte())),
             74..=83 if !pair => Step::PeerWrite(source.size()),

@@ -39,6 +39,9 @@ impl Endpoint {
             return Ok(());
         }
         rule(self.plaintext == Some(self.accepted), "nothing is written during an upgrade")?;
+        if self.has_records {
+            return self.check_decrypted(net);
+        }
         match net.wire.peek(self.who) {
             SimRecv::Bytes(_) => {
                 let first = net.wire.first_unread(self.who);
@@ -58,6 +61,26 @@ impl Endpoint {
         }
     }
 
+    /// Decrypts what a proxy has sent, and checks that nothing of it is the peer's.
+    fn check_decrypted(&mut self, net: &mut Network) -> CheckResult {
+        while self.machine.is_upgrade_pending() && self.ingest_once(net)? {}
+        if !self.machine.is_upgrade_pending() {
+            return Ok(());
+        }
+        match self.machine.first_unread() {
+            Some(first) => {
+                self.handle(Input::UnexpectedPlaintext { first }, net)?;
+                rule(
+                    self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
+                    "unread plaintext ends an upgrade",
+                )
+            }
+            // Otherwise something is being sent, which goes first.
+            None if self.machine.is_idle_for_upgrade() => self.complete_upgrade(net),
+            None => Ok(()),
+        }
+    }
+
     /// Returns whether bytes that are unread before the upgrade may be a ClientHello.
     fn accepts_hello(&self) -> bool {
         self.server.serves && !self.server.go_ahead
@@ -65,6 +88,8 @@ impl Endpoint {
 
     fn complete_upgrade(&mut self, net: &mut Network) -> CheckResult {
         let plaintext = self.plaintext;
+        let session = self.machine.take_proxy_session();
+        rule(session.is_some() == self.has_records, "the session with a proxy is passed on")?;
         self.handle(Input::UpgradeReady, net)?;
         self.plaintext = plaintext;
         self.model.check_upgraded(&self.machine)?;
@@ -72,10 +97,10 @@ impl Endpoint {
         let deadline = limit.and_then(|limit| net.now.checked_add(limit));
         let setup = tls::setup(self.server);
         let preface = if self.server.serves && self.server.go_ahead { GO_AHEAD } else { &[] };
-        self.machine =
-            Machine::upgraded(&plan(&self.setting), &setup, preface, None, deadline, net.now);
+        let plan = plan(&self.setting);
+        self.machine = Machine::upgraded(&plan, &setup, preface, session, deadline, net.now);
         self.model = Model::upgrading();
-        self.secure = true;
+        (self.secure, self.has_records) = (true, true);
         (self.read, self.accepted) = (0, 0);
         // Waiting threads ask the new machine.
         (self.reader, self.writer) = (Reader::Idle, Writer::Idle);

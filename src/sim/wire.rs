@@ -242,6 +242,12 @@ impl SimWire {
         self.resets[who].is_some()
     }
 
+    /// Returns whether no byte is on its way, or unread.
+    pub(super) fn is_drained(&self, to: EndId) -> bool {
+        let stream = &self.streams[1 - to];
+        stream.in_flight.is_empty() && stream.arrived.is_empty()
+    }
+
     /// Returns the number of bytes in flight.
     pub(super) fn in_flight(&self, from: EndId) -> usize {
         self.streams[from].in_flight.len()

@@ -28,8 +28,11 @@ pub(super) enum Remote {
 impl World {
     pub(super) fn new(scenario: &Scenario) -> Self {
         tls::seed(scenario.rng_seed);
-        let net = Network::new();
-        let secure = matches!(scenario.kind, ScenarioKind::Secure | ScenarioKind::Serve);
+        let net = Network::new(scenario.proxy);
+        let secure = matches!(
+            scenario.kind,
+            ScenarioKind::Secure | ScenarioKind::Serve | ScenarioKind::Proxied
+        );
         let remote = match scenario.kind {
             ScenarioKind::Pair => {
                 Remote::Machine(Box::new(Endpoint::new(1, scenario, false, &net)))
@@ -38,7 +41,10 @@ impl World {
             | ScenarioKind::Secure
             | ScenarioKind::Upgrade
             | ScenarioKind::Serve
-            | ScenarioKind::ServeUpgrade => {
+            | ScenarioKind::ServeUpgrade
+            | ScenarioKind::ToProxy
+            | ScenarioKind::Proxied
+            | ScenarioKind::ProxiedUpgrade => {
                 Remote::Scripted(Box::new(Peer::new(secure, scenario.server)))
             }
         };
@@ -87,7 +93,7 @@ impl World {
                 Ok(())
             }
             Step::Corrupt { from, at, bit } => {
-                if side.secure && net.wire.corrupt(from, at, bit) {
+                if side.has_records && net.wire.corrupt(from, at, bit) {
                     (net.corrupted, net.corrupted_bytes) = (true, true);
                 }
                 Ok(())
@@ -107,6 +113,22 @@ impl World {
             | Step::PeerReset
             | Step::PeerNewKeys
             | Step::Inject(_) => self.peer_step(step),
+            Step::ProxyPass(max) => {
+                self.net.pass_through_proxy(max);
+                Ok(())
+            }
+            Step::ProxyEnd { behind } => {
+                self.end_proxy(behind);
+                Ok(())
+            }
+            Step::ProxyFin => {
+                self.net.finish_proxy();
+                Ok(())
+            }
+            Step::ProxyNewKeys => {
+                self.net.change_proxy_keys();
+                Ok(())
+            }
         }
     }
 
@@ -129,12 +151,28 @@ impl World {
             Step::PeerReset => peer.reset(net),
             Step::PeerNewKeys => peer.change_keys(net),
             Step::Inject(bytes) => peer.inject(bytes, net),
-            Step::PeerRead(max) => return peer.read(max, local.plaintext, net),
+            Step::PeerRead(max) => {
+                net.run_proxy(max)?;
+                return peer.read(max, local.plaintext, net);
+            }
             _ => return Ok(()),
         }
         net.corrupted |= delayed;
         net.corrupted_bytes |= delayed;
         Ok(())
+    }
+
+    /// Ends the session of the proxy, whatever the target does; behind data of the target, if it is to write any.
+    fn end_proxy(&mut self, behind: Option<usize>) {
+        let World { net, local, remote, .. } = self;
+        if let (Remote::Scripted(peer), Some(bytes)) = (remote, behind) {
+            // As in `peer_step`.
+            let delayed = local.secure && !peer.is_secure();
+            peer.write(bytes, net);
+            net.corrupted |= delayed;
+            net.corrupted_bytes |= delayed;
+        }
+        net.end_proxy(behind.is_some());
     }
 
     /// Lets the upgrading thread check the wire.
@@ -144,8 +182,8 @@ impl World {
         local.check_wire(net)?;
         if let (Remote::Scripted(peer), true) = (remote, local.secure && !before) {
             // The peer still sends plaintext. A client that has begun TLS may send its ClientHello.
-            let still_sends = match peer.is_secure() {
-                true => read != peer.plaintext_sent() || net.wire.is_finished(1),
+            let still_sends = match peer.is_secure() || net.proxy.is_some() {
+                true => read != peer.plaintext_sent() || net.is_peer_finished(),
                 false => {
                     !peer.has_sent_all() || net.wire.in_flight(1) > 0 || net.wire.is_finished(1)
                 }
@@ -236,8 +274,10 @@ impl World {
             self.each(make_progress)?;
             self.check_wire()?;
             if let (Remote::Scripted(peer), false) = (&mut self.remote, self.peer_stalls) {
+                self.net.run_proxy(usize::MAX)?;
                 peer.push(&mut self.net);
                 peer.read(usize::MAX, self.local.plaintext, &mut self.net)?;
+                self.net.pass_through_proxy(usize::MAX);
             }
             if !moved && self.net.trace.len() == before {
                 return self.each(check_stalled);
@@ -268,10 +308,14 @@ impl World {
     /// Checks that a reader that saw EOF has read everything.
     pub(super) fn check_ends(&mut self) -> CheckResult {
         let World { net, local, remote, require_close_notify, .. } = self;
+        net.check_answer(&local.machine)?;
         match remote {
             Remote::Machine(remote) => {
                 check_plain_eof(local, remote.accepted, net)?;
                 check_plain_eof(remote, local.accepted, net)
+            }
+            Remote::Scripted(_) if !local.secure && net.proxy.is_some() => {
+                check_proxied_eof(local, *require_close_notify, net)
             }
             Remote::Scripted(peer) if !local.secure => {
                 check_plain_eof(local, peer.plaintext_sent(), net)
@@ -282,7 +326,7 @@ impl World {
                 }
                 let proved = peer.is_secure() && peer.ended;
                 rule(
-                    proved || !*require_close_notify && net.wire.is_eof(0),
+                    proved || !*require_close_notify && net.is_eof_to_machine(),
                     "an EOF over TLS is the peer's close_notify",
                 )?;
                 rule(
@@ -326,7 +370,24 @@ fn check_stalled(side: &mut Endpoint, net: &mut Network) -> CheckResult {
         let full = side.lent.is_some() || !side.machine.can_seal();
         rule(full, "a writer that waits for room is woken when there is some")?;
     }
-    Ok(())
+    let waits = side.machine.opened().is_none() && side.is_wired() && !side.machine.has_unsent();
+    rule(!waits || !net.has_proxy_gone(), "a connect does not outlast its proxy")
+}
+
+/// Checks that a reader that saw EOF in plaintext through an `https` proxy has read all that the proxy has passed on.
+fn check_proxied_eof(side: &mut Endpoint, strict: bool, net: &Network) -> CheckResult {
+    let Some(proxy) = &net.proxy else { return Ok(()) };
+    if !std::mem::take(&mut side.unverified_eof) || side.cancelled {
+        return Ok(());
+    }
+    rule(
+        proxy.ended || !strict && net.wire.is_eof(0),
+        "an EOF through a proxy is its close_notify",
+    )?;
+    rule(
+        side.read == proxy.passed || !strict && net.corrupted,
+        "a reader that sees EOF through a proxy has read everything",
+    )
 }
 
 fn check_plain_eof(side: &mut Endpoint, written: u64, net: &Network) -> CheckResult {

@@ -5,6 +5,7 @@ use super::environment::Network;
 use super::reading::pattern_offset;
 use super::rules::{CheckResult, rule};
 use super::wire::{SimSend, fill};
+use crate::error::Step;
 use crate::machine::{SendEvent, SendPermit, Transmit, WriteStep};
 
 impl Endpoint {
@@ -16,13 +17,15 @@ impl Endpoint {
         let waited = matches!(self.writer, Writer::Waits { woken: false });
         self.writer = match self.machine.write() {
             WriteStep::Send(permit) => {
-                rule(!self.secure, "over TLS nothing is sent in plaintext")?;
+                rule(!self.has_records, "over TLS nothing is sent in plaintext")?;
                 rule(self.plaintext.is_none(), "no plaintext is sent during an upgrade")?;
                 self.check_may_write(&permit)?;
                 Writer::Sends(permit)
             }
             WriteStep::Seal(permit) => {
-                rule(self.secure, "in plaintext nothing is sealed")?;
+                rule(self.has_records, "in plaintext nothing is sealed")?;
+                let is_upgrading = !self.secure && self.plaintext.is_some();
+                rule(!is_upgrading, "no plaintext is sent during an upgrade")?;
                 self.check_may_write(&permit)?;
                 Writer::Seals { permit, woken: true }
             }
@@ -140,7 +143,7 @@ impl Endpoint {
             return Ok(());
         }
         let mut data = vec![0; max];
-        fill(pattern_offset(self.who, true), self.accepted, &mut data);
+        fill(pattern_offset(self.who, self.secure), self.accepted, &mut data);
         let mut transmit = Transmit::default();
         let (bytes, actions) = self.machine.seal(permit, &data, &mut transmit, || net.now);
         self.accepted += bytes as u64;
@@ -152,7 +155,15 @@ impl Endpoint {
         }
         // The writer transmits the rest.
         self.wants_transmit = true;
-        self.apply_actions(actions, net)
+        self.apply_actions(actions, net)?;
+        if bytes > 0 {
+            return Ok(());
+        }
+        // The writer asks again, as if it had been woken.
+        self.writer = Writer::Waits { woken: true };
+        self.write(net)?;
+        let spins = matches!(self.writer, Writer::Seals { .. }) && self.machine.can_seal();
+        rule(!spins, "a write that accepts nothing fails or waits")
     }
 
     fn send_transmit(
@@ -175,10 +186,26 @@ impl Endpoint {
                 self.machine.transmit_done(&mut transmit)
             }
             SimSend::WouldBlock => self.machine.transmit_done(&mut transmit),
-            SimSend::Failed(fault) => self.machine.transmit_failed(&mut transmit, fault, net.now),
+            SimSend::Failed(fault) => {
+                if self.machine.step() == Some(Step::Proxy) {
+                    self.cut_off(net)?;
+                    if !self.is_wired() {
+                        // The wire was released, and the machine has forgotten the buffer.
+                        return Ok(());
+                    }
+                }
+                self.machine.transmit_failed(&mut transmit, fault, net.now)
+            }
         };
         rule(transmit.is_empty(), "a returned transmit buffer is empty")?;
         self.apply_actions(actions, net)
+    }
+
+    /// Receives what a proxy has sent before the wire failed, as the driver does.
+    fn cut_off(&mut self, net: &mut Network) -> CheckResult {
+        self.machine.cut_off_preamble();
+        while self.is_wired() && self.ingest_once(net)? {}
+        Ok(())
     }
 
     fn return_send_permit(

@@ -16,7 +16,7 @@ const ONCE_BROKEN: [u64; 7] = [45, 124, 661, 9536, 21_944, 30_240, 113_458];
 fn every_rule_holds_in_every_scenario() {
     if let Some(seed) = number("SIM_SEED") {
         let scenario = Scenario::from_seed(seed);
-        for scenario in [scenario, Scenario::serving(seed)] {
+        for scenario in [scenario, Scenario::serving(seed), Scenario::proxied(seed)] {
             println!("{scenario:?}");
             let run = sim::run(&scenario);
             println!("{}", run.unwrap_or_else(|violation| panic!("SIM_SEED={seed}: {violation}")));
@@ -37,9 +37,10 @@ fn seeds_that_once_failed_pass() {
 #[test]
 fn a_scenario_runs_the_same_way_twice() {
     for seed in 0..500 {
-        let scenario = Scenario::from_seed(seed);
-        let (first, second) = (sim::run(&scenario).unwrap(), sim::run(&scenario).unwrap());
-        assert!(first == second, "SIM_SEED={seed}:\n{first}\n{second}");
+        for scenario in [Scenario::from_seed(seed), Scenario::proxied(seed)] {
+            let (first, second) = (sim::run(&scenario).unwrap(), sim::run(&scenario).unwrap());
+            assert!(first == second, "SIM_SEED={seed}:\n{first}\n{second}");
+        }
     }
 }
 
@@ -62,6 +63,11 @@ fn scenarios_cover_every_event() {
         (ScenarioKind::ServeUpgrade, "UserCall(0, StartTls)"),
         (ScenarioKind::ServeUpgrade, "takes"),
         (ScenarioKind::ServeUpgrade, "rejects the data"),
+        (ScenarioKind::ToProxy, "is dialled again"),
+        (ScenarioKind::Proxied, "is dialled again"),
+        (ScenarioKind::Proxied, "rejects the data"),
+        (ScenarioKind::ProxiedUpgrade, "UserCall(0, StartTls)"),
+        (ScenarioKind::ProxiedUpgrade, "rejects the data"),
         (ScenarioKind::Pair, "1 -> Actions { wake: {readable, writable, closed}"),
     ];
     for kind in [
@@ -71,6 +77,9 @@ fn scenarios_cover_every_event() {
         ScenarioKind::Pair,
         ScenarioKind::Serve,
         ScenarioKind::ServeUpgrade,
+        ScenarioKind::ToProxy,
+        ScenarioKind::Proxied,
+        ScenarioKind::ProxiedUpgrade,
     ] {
         for what in
             ["opened", "shutdown_write", "Some(Close)", "Some(Linger)", "Some(Reset)", "drive_recv"]
@@ -81,8 +90,26 @@ fn scenarios_cover_every_event() {
             wanted.push((kind, what));
         }
     }
+    for kind in [ScenarioKind::ToProxy, ScenarioKind::Proxied, ScenarioKind::ProxiedUpgrade] {
+        for what in [
+            "1 is asked",
+            "1 passes 1\n",
+            "1 ends its session",
+            "1 rejects the records",
+            "ProxyFin",
+            "ProxyNewKeys",
+            "starts a background receive",
+            "restores the session",
+            "takes",
+            "seals",
+        ] {
+            wanted.push((kind, what));
+        }
+    }
     for seed in 0..2000 {
-        for scenario in [Scenario::from_seed(seed), Scenario::serving(seed)] {
+        let scenarios =
+            [Scenario::from_seed(seed), Scenario::serving(seed), Scenario::proxied(seed)];
+        for scenario in scenarios {
             let trace = sim::run(&scenario).unwrap().to_string();
             wanted.retain(|&(kind, what)| kind != scenario.kind() || !trace.contains(what));
         }

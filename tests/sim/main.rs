@@ -17,10 +17,11 @@ fn first_violation(scenarios: impl IntoIterator<Item = u64>) -> Option<(u64, Opt
     silence_rustls_panics();
     scenarios.into_iter().find_map(|seed| {
         let scenario = Scenario::from_seed(seed);
-        let serving = Scenario::serving(seed);
+        let (serving, proxied) = (Scenario::serving(seed), Scenario::proxied(seed));
         let run = || {
             sim::run(&scenario)?;
             sim::run(&serving)?;
+            sim::run(&proxied)?;
             sim::acceptor(&random_bytes(seed))?;
             sim::unix_attempts(&random_bytes(seed))
         };

@@ -176,7 +176,8 @@ impl Session {
     /// Returns whether rustls encrypts. That an end without close_notify is known hides no data, and forbids none.
     fn may_encrypt(&self) -> bool {
         match self.peer_state {
-            PeerState::Established | PeerState::Ended | PeerState::Truncated => true,
+            PeerState::Established | PeerState::Ended => true,
+            PeerState::Truncated => !planted!(TruncationSpins),
             PeerState::Handshaking | PeerState::Failed(_) => false,
         }
     }

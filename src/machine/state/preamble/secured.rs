@@ -37,6 +37,9 @@ impl Preamble {
         } else {
             match tls.state() {
                 SessionState::Established => return self.ask(now, actions),
+                SessionState::Ended | SessionState::Truncated if planted!(AsksEndedProxy) => {
+                    return self.ask(now, actions);
+                }
                 SessionState::Ended | SessionState::Truncated => return self.end(now, actions),
                 SessionState::Handshaking | SessionState::Failed => {}
             }
