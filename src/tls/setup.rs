@@ -93,8 +93,8 @@ impl TlsSetup {
         })
     }
 
-    /// Creates a setup with a configuration from the simulator.
-    #[cfg(feature = "sim")]
+    /// Creates a setup with a configuration from the simulator, or from a test.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn with_config(
         config: Arc<ClientConfig>,
         server_name: ServerName<'static>,

@@ -139,13 +139,12 @@ impl Handshaking {
     ) -> State {
         match input {
             Input::TimerExpired if self.timer.is_some_and(|at| at <= now) => {
+                self.close_outer(actions);
                 let fault = Fault::TimedOut(TimerKind::Handshake);
                 self.connect_failed(fault, Err(fault), Release::Close, now, actions)
             }
             Input::Close => {
-                if let Some(tls) = &mut self.pipe.tls {
-                    actions.transmit |= tls.close_outer();
-                }
+                self.close_outer(actions);
                 actions.shutdown_write = true;
                 self.connect_failed(Fault::Closed, Ok(()), Release::Linger, now, actions)
             }
@@ -211,7 +210,11 @@ impl Handshaking {
             SessionState::Handshaking => State::Handshaking(self),
             // The handshake ended after its limit.
             _ if self.timer.is_some_and(|at| at <= now) => {
-                tls.discard_unsent();
+                match tls.goes_through_proxy() {
+                    // Its records go out before its end: the outer session has numbered them.
+                    true => self.close_outer(actions),
+                    false => tls.discard_unsent(),
+                }
                 let fault = Fault::TimedOut(TimerKind::Handshake);
                 self.connect_failed(fault, Err(fault), Release::Close, now, actions)
             }
@@ -228,6 +231,13 @@ impl Handshaking {
                 // Data or EOF may have arrived with the end of the handshake.
                 open(pipe, read_intent, actions).on_session_progress(policy, now, actions)
             }
+        }
+    }
+
+    /// Ends this side of the session with a proxy, if there is one, as far as the wire still takes it.
+    fn close_outer(&mut self, actions: &mut Actions) {
+        if let Some(tls) = &mut self.pipe.tls {
+            actions.transmit |= tls.close_outer();
         }
     }
 

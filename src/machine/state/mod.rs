@@ -222,6 +222,9 @@ impl State {
             State::Handshaking(handshaking) => handshaking.start(policy, now, actions),
             // A handshake that could not begin.
             State::Closed(Closed::ConnectFailed(mut failed)) if !failed.announced => {
+                let summary = failed.summary.as_ref();
+                // Those of the session with a proxy.
+                actions.transmit = summary.is_some_and(|it| !it.final_records.is_empty());
                 actions.release_wire(Release::Close);
                 actions.wake.opened = true;
                 actions.wake_all_at_end();

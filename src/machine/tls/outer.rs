@@ -28,7 +28,6 @@ impl Session {
     }
 
     /// Returns whether a session with a proxy carries this one.
-    #[cfg(test)]
     pub(in super::super) fn goes_through_proxy(&self) -> bool {
         self.outer.is_some()
     }

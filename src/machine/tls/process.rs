@@ -44,6 +44,7 @@ impl Session {
                 };
                 self.peer_state = PeerState::Failed(Box::new(failure));
                 self.silence();
+                self.close_outer();
                 self.recv_queue.clear();
                 false
             }

@@ -2,6 +2,7 @@
 //! such a proxy as well.
 
 mod bench;
+mod last_records;
 
 use std::io::Write;
 

@@ -328,6 +328,12 @@ impl Wire {
         self.serve();
     }
 
+    /// Delivers the last records of a machine that has ended.
+    pub(super) fn pass_final_records(&mut self) {
+        let records = self.machine.take_final_records();
+        self.pass(&records);
+    }
+
     /// Delivers up to `bytes` bytes of the peer's output, if the machine needs data.
     pub(super) fn deliver(&mut self, bytes: usize) {
         let mut left = bytes.min(self.to_machine.len());
