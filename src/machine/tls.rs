@@ -404,14 +404,18 @@ impl Session {
         std::mem::take(self.wire_queue_mut()).into_bytes()
     }
 
+    /// Returns whether nothing has come in answer to a long ClientHello.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let knows_nothing =
+            self.connection.as_ref().is_some_and(|it| it.protocol_version().is_none());
+        self.terms.sends_long_hello && knows_nothing && self.recv_queue.len() == 0
+    }
+
     pub(super) fn into_summary(mut self: Box<Self>) -> Summary {
         let negotiated = self.negotiated();
         let failed_with_proxy = self.failed_with_proxy();
         let final_records = self.take_final_records();
-        let knows_nothing =
-            self.connection.as_ref().is_some_and(|it| it.protocol_version().is_none());
-        let is_unanswered =
-            self.terms.sends_long_hello && knows_nothing && self.recv_queue.len() == 0;
+        let is_unanswered = self.is_unanswered();
         let failure = match std::mem::replace(&mut self.peer_state, PeerState::Ended) {
             PeerState::Failed(failure) => Some(*failure),
             PeerState::Handshaking

@@ -19,7 +19,7 @@ use super::routing::Routing;
 use super::{ConnectFailed, Pipe, ProxyPart, State};
 use crate::egress::IngressRules;
 use crate::info::Timings;
-use crate::tls::{Role, TlsSetup};
+use crate::tls::TlsSetup;
 
 /// The part of a proxy in bytes that follow its answer before TLS begins, in words that follow its name.
 const EARLY_PLAINTEXT: &str =
@@ -27,6 +27,10 @@ const EARLY_PLAINTEXT: &str =
 
 /// The same after a PROXY header.
 const EARLY_PLAINTEXT_OF_CLIENT: &str = "plaintext followed the PROXY header before the TLS handshake: an attacker may have injected it";
+
+/// The part of a proxy in a handshake in which it sent nothing, in words that follow its name.
+const SILENT_HANDSHAKE: &str = "answered nothing in the TLS handshake in time. Some servers and firewalls drop a \
+                                ClientHello with a post-quantum key: try key_exchange_groups without 4588 in its options";
 
 /// A dialogue before the connection is the user's.
 #[derive(Debug)]
@@ -38,8 +42,7 @@ pub(in super::super) struct Preamble {
     send_queue: SendQueue,
     /// Whether a receive was deferred until everything is sent.
     recv_deferred: bool,
-    /// Whether the dialogue has begun. Before that comes the TLS handshake with an `https` proxy.
-    is_asked: bool,
+    stage: Stage,
     /// Whether the wire has failed before everything was sent.
     is_cut_off: bool,
     started_at: Instant,
@@ -48,6 +51,18 @@ pub(in super::super) struct Preamble {
     /// The setup for TLS with the target or the client.
     setup: Option<TlsSetup>,
     purpose: Purpose,
+}
+
+/// How far a dialogue has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The TLS handshake with an `https` proxy.
+    Handshake,
+    /// The dialogue itself.
+    Dialogue,
+    /// An `https` proxy has accepted, and a part of a record has followed its answer. Only the whole record shows whether
+    /// it has data of the target.
+    Accepted,
 }
 
 #[derive(Debug)]
@@ -94,7 +109,7 @@ impl Preamble {
             dialogue,
             send_queue: SendQueue::default(),
             recv_deferred: false,
-            is_asked: proxy_setup.is_none(),
+            stage: if proxy_setup.is_some() { Stage::Handshake } else { Stage::Dialogue },
             is_cut_off: false,
             started_at: now,
             timer,
@@ -139,7 +154,7 @@ impl Preamble {
             dialogue: Dialogue::proxy_header(),
             send_queue: SendQueue::default(),
             recv_deferred: false,
-            is_asked: true,
+            stage: Stage::Dialogue,
             is_cut_off: false,
             started_at: now,
             timer,
@@ -247,6 +262,10 @@ impl Preamble {
             }
             // The proxy did not get all of the request, so this is no answer to it.
             Answer::Accepted if self.is_cut_off => self.end(now, actions),
+            Answer::Accepted if !is_followed && self.awaits_record() => {
+                self.stage = Stage::Accepted;
+                State::Preamble(self)
+            }
             Answer::Accepted => self.accepted(None, is_followed, now, actions),
             Answer::Header(_) if self.timer.is_some_and(|at| at <= now) => {
                 self.time_out(now, actions)
@@ -312,8 +331,7 @@ impl Preamble {
         now: Instant,
         actions: &mut Actions,
     ) -> State {
-        let is_client = self.setup.as_ref().is_some_and(|setup| setup.role() == Role::Client);
-        if is_client && is_followed && !planted!(TrustsPlaintext) {
+        if self.next_is_client() && is_followed && !planted!(TrustsPlaintext) {
             // A server has to wait for the ClientHello.
             let fault = Fault::UnreadPlaintext;
             let words = match self.purpose {
@@ -363,9 +381,16 @@ impl Preamble {
 
     fn time_out(self, now: Instant, actions: &mut Actions) -> State {
         let kind = self.timer_kind();
-        let words = match self.purpose {
-            Purpose::Target { .. } => "did not answer in time",
-            Purpose::Client { .. } => kind.message(),
+        let words = match (&self.purpose, self.stage) {
+            (Purpose::Client { .. }, _) => kind.message(),
+            (Purpose::Target { .. }, Stage::Handshake) if self.is_unanswered() => SILENT_HANDSHAKE,
+            (Purpose::Target { .. }, Stage::Handshake) => {
+                "did not complete the TLS handshake in time"
+            }
+            (Purpose::Target { .. }, Stage::Dialogue) => "did not answer in time",
+            (Purpose::Target { .. }, Stage::Accepted) => {
+                "accepted, but completed no record behind its answer in time"
+            }
         };
         let fault = Fault::TimedOut(kind);
         let part = ProxyPart::Answered(words.into());

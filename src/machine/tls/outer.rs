@@ -62,6 +62,11 @@ impl Session {
         self.leftover.skip(bytes);
     }
 
+    /// Returns whether a part of a record has arrived, and no data before it is unread.
+    pub(in super::super) fn has_partial_record(&self) -> bool {
+        self.wants_tls() && !self.has_unread() && self.recv_queue.len() > 0
+    }
+
     /// Queues a message of a dialogue, whatever the queue holds. It is lost if TLS has failed.
     pub(in super::super) fn queue(&mut self, data: &[u8]) {
         self.seal_all(data, Content::Own, None);

@@ -6,7 +6,7 @@ use super::super::super::dialogue::{Answer, Refusal};
 use super::super::super::tls::{SessionState, Summary};
 use super::super::super::{Actions, Fault, Policy, Release};
 use super::super::{Pipe, ProxyPart, State};
-use super::{Preamble, Purpose};
+use super::{Preamble, Purpose, Stage};
 
 impl Preamble {
     /// Handles a change of the TLS session with the proxy.
@@ -16,32 +16,40 @@ impl Preamble {
         now: Instant,
         actions: &mut Actions,
     ) -> State {
-        let Preamble { pipe: Pipe { tls: Some(tls), .. }, dialogue, is_asked, .. } = &mut *self
-        else {
+        let Preamble { pipe: Pipe { tls: Some(tls), .. }, dialogue, stage, .. } = &mut *self else {
             return State::Preamble(self);
         };
         if tls.is_lent() || tls.state() == SessionState::Handshaking {
             return State::Preamble(self);
         }
-        if *is_asked {
-            let seen = tls.unread();
-            if !seen.is_empty() {
-                let (own, answer) = dialogue.advance(seen);
-                tls.skip(own);
-                let is_followed = tls.has_unread();
-                if answer != Answer::Incomplete {
-                    let state = self.answered(answer, is_followed, now, actions);
-                    return state.after_preamble(policy, now, actions);
-                }
-            }
-        } else {
-            match tls.state() {
+        match stage {
+            Stage::Handshake => match tls.state() {
                 SessionState::Established => return self.ask(now, actions),
                 SessionState::Ended | SessionState::Truncated if planted!(AsksEndedProxy) => {
                     return self.ask(now, actions);
                 }
                 SessionState::Ended | SessionState::Truncated => return self.end(now, actions),
                 SessionState::Handshaking | SessionState::Failed => {}
+            },
+            Stage::Dialogue => {
+                let seen = tls.unread();
+                if !seen.is_empty() {
+                    let (own, answer) = dialogue.advance(seen);
+                    tls.skip(own);
+                    let is_followed = tls.has_unread();
+                    if answer != Answer::Incomplete {
+                        let state = self.answered(answer, is_followed, now, actions);
+                        return state.after_preamble(policy, now, actions);
+                    }
+                }
+            }
+            Stage::Accepted => {
+                let is_followed = tls.has_unread();
+                let is_whole = !tls.has_partial_record() && tls.state() != SessionState::Failed;
+                if is_followed || is_whole {
+                    let state = self.answered(Answer::Accepted, is_followed, now, actions);
+                    return state.after_preamble(policy, now, actions);
+                }
             }
         }
         match self.pipe.session_state() {
@@ -70,11 +78,22 @@ impl Preamble {
         }
         let (begun, request) = routing.dialogue();
         *dialogue = begun;
-        self.is_asked = true;
+        self.stage = Stage::Dialogue;
         self.send(&request);
         actions.transmit = true;
         actions.drive_recv = true;
         State::Preamble(self)
+    }
+
+    /// Returns whether the handshake with the target has to wait for the rest of a record, which may have plaintext.
+    pub(super) fn awaits_record(&self) -> bool {
+        let has_part = self.pipe.tls.as_ref().is_some_and(|tls| tls.has_partial_record());
+        self.next_is_client() && has_part
+    }
+
+    /// Returns whether the proxy has sent nothing in answer to a long ClientHello.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.pipe.tls.as_ref().is_some_and(|tls| tls.is_unanswered())
     }
 
     pub(super) fn send(&mut self, message: &[u8]) {

@@ -9,9 +9,7 @@ use super::super::super::{
 };
 use super::super::{Pipe, State};
 use super::{Preamble, Purpose};
-#[cfg(test)]
-use crate::tls::Role;
-use crate::tls::TlsSetup;
+use crate::tls::{Role, TlsSetup};
 
 impl State {
     /// Passes bytes at the front of the wire to the preamble. Returns how many of them are its own.
@@ -155,6 +153,11 @@ impl Preamble {
             Some(Role::Client) => ", then TLS",
             Some(Role::Server) => ", then TLS as the server",
         }
+    }
+
+    /// Returns whether TLS follows, for this side as the client.
+    pub(super) fn next_is_client(&self) -> bool {
+        self.setup.as_ref().is_some_and(|setup| setup.role() == Role::Client)
     }
 
     pub(in super::super) fn runs_foreign_code(&self) -> bool {

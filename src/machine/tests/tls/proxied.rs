@@ -2,6 +2,7 @@
 //! such a proxy as well.
 
 mod bench;
+mod injected;
 mod last_records;
 
 use std::io::Write;

@@ -76,7 +76,12 @@ impl Bench {
     /// Has the proxy send data.
     pub(super) fn deliver(&mut self, data: &[u8]) {
         let bytes = self.proxy.pass_down(data);
-        let mut rest = &bytes[..];
+        self.deliver_raw(&bytes);
+    }
+
+    /// Delivers records as they are.
+    pub(super) fn deliver_raw(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
         while !rest.is_empty() {
             let Some(permit) = self.machine.begin_background_recv() else { return };
             let mut recv_buf = RecvBuf::new();
