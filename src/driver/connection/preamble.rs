@@ -152,8 +152,9 @@ mod tests {
 
     use super::*;
     use crate::address::SocketAddress;
+    use crate::driver::ops::transmit::UnknownCause;
     use crate::driver::{ConnectContext, LookupQuota, Origin, SocketLimit, SocketRegistry};
-    use crate::machine::Input;
+    use crate::machine::{Input, Transmit};
     use crate::options::{SecureTransport, SocketOptions};
     use crate::proxy::Proxy;
     use crate::resolver::Resolver;
@@ -164,6 +165,46 @@ mod tests {
     /// A thread may find the first connection to a proxy readable, and continue only after the second one replaced it.
     #[test]
     fn a_late_look_at_the_first_wire_leaves_the_second_alone() {
+        let Redialled { connection, former, first, mut second } = redialled();
+        assert_accepts(&mut second);
+        drop(first);
+        let begun = Instant::now();
+        while !matches!(former.peek(&mut [0]), Ok(0)) {
+            assert!(begun.elapsed() < WATCHDOG, "the end arrives");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(connection.ingest_available(&former, Observer::Reader, None), IngestResult::All);
+        assert!(connection.state().is_opening(), "the handshake continues");
+        connection.abort(Input::Abort);
+    }
+
+    /// A thread may learn only then that its send on the first connection has failed, or took nothing.
+    #[test]
+    fn a_late_end_of_a_send_on_the_first_wire_leaves_the_second_alone() {
+        for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::WouldBlock] {
+            let Redialled { connection, former, first, mut second } = redialled();
+            let (state, result) = (connection.state(), Err(kind.into()));
+            let unknown = UnknownCause::Wait;
+            let mut transmit = Transmit::default();
+            drop(connection.finish_transmit(state, former, &mut transmit, result, unknown));
+            assert!(connection.state().is_opening(), "the second dialogue continues");
+            assert_accepts(&mut second);
+            connection.abort(Input::Abort);
+            drop(first);
+        }
+    }
+
+    /// A socket whose proxy has refused the first address of the target, and was asked for the second one.
+    struct Redialled {
+        connection: Arc<Connection>,
+        /// The wire of the first connection, which the socket has released.
+        former: Arc<Wire>,
+        /// The proxy's end of both connections.
+        first: TcpStream,
+        second: TcpStream,
+    }
+
+    fn redialled() -> Redialled {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = listener.local_addr().expect("the listener has an address");
         let proxy = Proxy::http(address).expect("the address is valid").resolve_locally();
@@ -189,19 +230,15 @@ mod tests {
         let mut first = accept(&listener);
         let former = connection.state().wire.cloned().expect("the proxy is connected");
         first.write_all(b"HTTP/1.1 502 Unreachable\r\n\r\n").expect("the client reads");
-        let mut second = accept(&listener);
-        second.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("the client reads");
-        let hello = second.read(&mut [0; 10]).expect("the client speaks TLS");
+        let second = accept(&listener);
+        Redialled { connection, former, first, second }
+    }
+
+    /// Accepts the request, and checks that TLS with the target begins.
+    fn assert_accepts(proxy: &mut TcpStream) {
+        proxy.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("the client reads");
+        let hello = proxy.read(&mut [0; 10]).expect("the client speaks TLS");
         assert!(hello > 0);
-        drop(first);
-        let begun = Instant::now();
-        while !matches!(former.peek(&mut [0]), Ok(0)) {
-            assert!(begun.elapsed() < WATCHDOG, "the end arrives");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert_eq!(connection.ingest_available(&former, Observer::Reader, None), IngestResult::All);
-        assert!(connection.state().is_opening(), "the handshake continues");
-        connection.abort(Input::Abort);
     }
 
     /// Accepts a connection and reads the request.

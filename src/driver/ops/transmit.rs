@@ -17,7 +17,7 @@ use crate::machine::{Input, Transmit};
 use crate::poll::Ready;
 
 /// Result of sending queued ciphertext.
-pub(super) enum TransmitResult<'a> {
+pub(crate) enum TransmitResult<'a> {
     /// The wire may accept more.
     Progress(StateGuard<'a>),
     /// The wire accepts nothing now.
@@ -131,7 +131,21 @@ impl Connection {
         state.send.ready = false;
         drop(state);
         let result = wire.send(&SendBufs::One(transmit.bytes()));
-        state = self.state();
+        self.finish_transmit(self.state(), wire, transmit, result, unknown)
+    }
+
+    /// Returns a chunk to the machine after the system call that sent it.
+    pub(crate) fn finish_transmit<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        wire: Arc<Wire>,
+        transmit: &mut Transmit,
+        result: io::Result<usize>,
+        unknown: UnknownCause,
+    ) -> TransmitResult<'a> {
+        if !state.wire.is(&wire) {
+            return self.forget_transmit(state, wire, transmit);
+        }
         let mut progress: fn(StateGuard<'a>) -> TransmitResult<'a> = TransmitResult::Progress;
         let actions = match result {
             Ok(bytes) => {
@@ -151,6 +165,9 @@ impl Connection {
                     // EPIPE names no cause.
                     let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
                     state = self.drain_after_send_error(state, &wire, known, unknown);
+                    if !state.wire.is(&wire) {
+                        return self.forget_transmit(state, wire, transmit);
+                    }
                     state.machine.transmit_failed(transmit, fault, clock::now())
                 }
                 failure => {
@@ -169,6 +186,19 @@ impl Connection {
             state = self.reclaim_from_loop(state);
         }
         progress(state)
+    }
+
+    /// Drops a chunk of a wire that the machine has released, because it has forgotten the chunk as well. A proxy may have
+    /// been dialled again, and the new wire has nothing to do with it.
+    #[cold]
+    fn forget_transmit<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        wire: Arc<Wire>,
+        transmit: &mut Transmit,
+    ) -> TransmitResult<'a> {
+        transmit.sent(usize::MAX);
+        TransmitResult::Progress(self.checkin_wire(state, Side::Write, wire))
     }
 
     /// Receives what the peer sent before the wire failed during a send. An alert, for example, tells more than the
