@@ -30,6 +30,7 @@ usage: connect (HOST:PORT | --unix PATH) [--tls | --starttls PROTOCOL] [OPTION].
   --proxy URL          connect through a proxy, such as http://user:password@host:3128, https://host:443 or
                        socks5h://host:1080; --proxy env reads https_proxy, all_proxy and no_proxy from
                        the environment
+  --proxy-ca FILE      trust the certificates of this PEM file as well, for an https proxy
   --half-open          go on sending after the server has ended, until the input ends
   --no-half-close      send no end when the input ends: for servers that hang up then without an answer;
                        the connection ends with the server's end
@@ -116,6 +117,8 @@ pub struct Args {
     pub family: Option<Family>,
     pub verbose: bool,
     pub proxies: ProxyRules,
+    /// PEM files with certificates that are trusted for the proxy.
+    pub proxy_ca: Vec<String>,
     pub transport: Transport,
 }
 
@@ -158,7 +161,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let (mut address, mut timeout, mut half_open, mut verbose) = (None, None, false, false);
     let (mut no_half_close, mut family) = (false, None);
     let (mut listen, mut cert, mut key, mut unix) = (None, None, None, None);
-    let mut proxies = None;
+    let (mut proxies, mut proxy_ca) = (None, Vec::new());
     let mut security = Security::default();
     let mut only_addresses = false;
     let mut words = words.into_iter();
@@ -184,6 +187,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             "--cert" | "--tls-cert" => cert = Some(value("a file")?),
             "--key" | "--tls-key" => key = Some(value("a file")?),
             "--proxy" => proxies = Some(proxy_rules(&value("a URL")?)?),
+            "--proxy-ca" => proxy_ca.push(value("a file")?),
             "--timeout" => timeout = Some(seconds(&value("a number of seconds")?)?),
             "--starttls" => security.starttls = Some(value("a protocol")?.parse()?),
             "--ca" => security.tls.ca.push(value("a file")?),
@@ -237,6 +241,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         }
         (None, None) => return Err(String::from("HOST:PORT is missing")),
     };
+    if proxies.is_none() && !proxy_ca.is_empty() {
+        return Err(String::from("--proxy-ca needs --proxy beside it"));
+    }
     if let (Target::ClientOf(..), Some(_)) = (&target, &proxies) {
         return Err(String::from("--listen excludes --proxy: a listener uses none"));
     }
@@ -256,6 +263,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         family,
         verbose,
         proxies: proxies.unwrap_or_default(),
+        proxy_ca,
         transport,
     })))
 }

@@ -147,7 +147,14 @@ fn connect_tcp(
         };
         tcp = tcp.bind((any, 0).into());
     }
-    let connector = Connector::builder().proxy(args.proxies.clone()).build()?;
+    let mut proxies = args.proxies.clone();
+    if !args.proxy_ca.is_empty() {
+        let tls = trusting(TlsOptions::new(), "--proxy-ca", &args.proxy_ca)?;
+        proxies = proxies
+            .https_options(tls)
+            .map_err(|_| Failure::Usage(String::from("--proxy-ca needs an https proxy")))?;
+    }
+    let connector = Connector::builder().proxy(proxies).build()?;
     Ok(connector.connect_with(address, options.tcp(tcp))?)
 }
 
@@ -175,16 +182,26 @@ fn tls_options(args: &TlsArgs) -> Result<TlsOptions, Failure> {
     if let Some(name) = &args.server_name {
         options = options.server_name(name);
     }
-    for path in &args.ca {
-        let named = |reason: String| Failure::Usage(format!("--ca {path:?}: {reason}"));
-        let pem = fs::read(path).map_err(|error| named(error.to_string()))?;
-        options = options.add_root_pem(pem).map_err(|error| named(error.to_string()))?;
-    }
+    options = trusting(options, "--ca", &args.ca)?;
     if let Some([cert, key]) = &args.identity {
         options = options.identity(identity([cert, key])?);
     }
     if args.insecure {
         options = options.danger_accept_invalid_certs(true);
+    }
+    Ok(options)
+}
+
+/// Adds the certificates of these files, which `option` names.
+fn trusting(
+    mut options: TlsOptions,
+    option: &str,
+    files: &[String],
+) -> Result<TlsOptions, Failure> {
+    for path in files {
+        let named = |reason: String| Failure::Usage(format!("{option} {path:?}: {reason}"));
+        let pem = fs::read(path).map_err(|error| named(error.to_string()))?;
+        options = options.add_root_pem(pem).map_err(|error| named(error.to_string()))?;
     }
     Ok(options)
 }

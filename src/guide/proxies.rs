@@ -29,6 +29,7 @@
 //! It has TLS options of its own: they concern the proxy's certificate, and those of the socket the target's. With
 //! [`On`](crate::SecureTransport::On) and [`StartTls`](crate::SecureTransport::StartTls), TLS with the target is inside
 //! TLS with the proxy. A URL has the defaults: `https://proxy.corp.example` is port 443 and Mozilla's roots.
+//! [`ProxyRules::https_options`] replaces them.
 //!
 //! ```
 //! use sockeye::{Connector, Proxy, TlsOptions};

@@ -105,16 +105,16 @@ impl Proxy {
     /// # Errors
     /// - [`InvalidAddress`](crate::ErrorKind::InvalidAddress), also for port 0.
     /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for invalid options, for another protocol than `http/1.1`,
-    ///   and for a host that no certificate can match, if there is no server name. A connect returns it if there is no
-    ///   crypto provider.
+    ///   and for a host that no certificate can match, if there is no server name.
+    ///   [`build`](crate::ConnectorBuilder::build) returns it for options that cannot be used, such as a cipher suite that
+    ///   the crypto provider does not have. A connect returns it if there is no crypto provider.
     pub fn https<A>(address: A, tls: TlsOptions) -> Result<Self>
     where
         A: TryInto<SocketAddress>,
         Error: From<A::Error>,
     {
         let mut proxy = Proxy::http(address)?;
-        TlsSetup::check_proxy(&tls, proxy.address().hostname())?;
-        proxy.inner_mut().tls = Some(tls);
+        proxy.secure(tls)?;
         Ok(proxy)
     }
 
@@ -238,6 +238,13 @@ impl Proxy {
         Arc::make_mut(&mut self.inner)
     }
 
+    /// Uses TLS to the proxy, with these options.
+    fn secure(&mut self, tls: TlsOptions) -> Result<()> {
+        TlsSetup::check_proxy(&tls, self.address().hostname())?;
+        self.inner_mut().tls = Some(tls);
+        Ok(())
+    }
+
     pub(crate) fn protocol(&self) -> Protocol {
         self.inner.protocol
     }
@@ -257,6 +264,14 @@ impl Proxy {
     /// Returns whether the connection to the proxy uses TLS.
     pub(crate) fn is_https(&self) -> bool {
         self.inner.tls.is_some()
+    }
+
+    /// Checks that the options for TLS with the proxy can be used.
+    pub(crate) fn check_tls(&self) -> Result<()> {
+        match &self.inner.tls {
+            Some(tls) => TlsSetup::check_usable(tls, self.address().hostname()),
+            None => Ok(()),
+        }
     }
 
     /// Returns the setup for TLS with the proxy.

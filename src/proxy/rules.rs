@@ -8,6 +8,7 @@ use super::{NoProxy, Proxy};
 use crate::address::SocketAddress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::SecureTransport;
+use crate::tls::TlsOptions;
 
 /// Which connections use which proxy.
 ///
@@ -56,6 +57,35 @@ impl ProxyRules {
     pub fn except(mut self, targets: NoProxy) -> Self {
         self.except.add(targets);
         self
+    }
+
+    /// Sets the options for TLS with every [`https`](Proxy::https) proxy that these rules have so far. A proxy that a URL
+    /// or the environment names has default options.
+    ///
+    /// ```no_run
+    /// use sockeye::{ProxyRules, TlsOptions};
+    ///
+    /// let authority = std::fs::read("corp-ca.pem")?;
+    /// let rules = ProxyRules::from_env()?.https_options(TlsOptions::new().add_root_pem(authority)?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) as from [`Proxy::https`], and if there is no such proxy.
+    pub fn https_options(mut self, tls: TlsOptions) -> Result<Self> {
+        let mut is_used = false;
+        for proxy in [&mut self.all, &mut self.tls].into_iter().flatten() {
+            if proxy.is_https() {
+                proxy.secure(tls.clone())?;
+                is_used = true;
+            }
+        }
+        if !is_used {
+            return Err(Error::invalid_options(
+                "https_options: none of the proxies is an https proxy",
+            ));
+        }
+        Ok(self)
     }
 
     /// Reads the environment, now.
@@ -170,6 +200,27 @@ mod tests {
         // Rules of the program have no exceptions of their own.
         for target in ["b.test:2", "localhost:1", "127.0.0.1:1"] {
             assert_chosen(&rules, target, [Some("all"); 3]);
+        }
+    }
+
+    #[test]
+    fn options_for_https_proxies_replace_those_of_a_url() {
+        let [plain, secured] =
+            ["http://all.test", "https://u:p@tls.test"].map(|url| url.parse::<Proxy>().unwrap());
+        let rules = ProxyRules::new().all(plain.clone()).tls(secured);
+        let options = TlsOptions::new().server_name("name.test");
+        let rules = rules.https_options(options).unwrap();
+        let [all, tls] = [&rules.all, &rules.tls].map(|proxy| proxy.as_ref().unwrap());
+        assert!(!all.is_https() && tls.own_credentials().is_some());
+        let setup = format!("{:?}", tls.tls_setup().unwrap());
+        assert!(setup.contains("name.test"), "{setup}");
+        for (rules, options) in [
+            (rules.clone(), TlsOptions::new().alpn(["h2"])),
+            (ProxyRules::from(plain), TlsOptions::new()),
+            (ProxyRules::new(), TlsOptions::new()),
+        ] {
+            let error = rules.https_options(options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidOptions);
         }
     }
 

@@ -433,7 +433,8 @@ impl ConnectorBuilder {
     ///
     /// # Errors
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the TLS settings are invalid, for
-    /// `max_open_sockets(0)` or `max_lookups(0)`, and if a [proxy](Self::proxy) would undo the egress rules.
+    /// `max_open_sockets(0)` or `max_lookups(0)`, if a [proxy](Self::proxy) would undo the egress rules, and if the TLS
+    /// settings of an `https` proxy cannot be used.
     pub fn build(self) -> Result<Connector> {
         if self.max_lookups == Some(0) {
             let message = "max_lookups is zero: no lookup could run";
@@ -447,7 +448,10 @@ impl ConnectorBuilder {
             tls.check()?;
         }
         if let Some(rules) = &self.proxies {
-            rules.proxies().try_for_each(|proxy| proxy.check_judged(&self.egress))?;
+            for proxy in rules.proxies() {
+                proxy.check_judged(&self.egress)?;
+                proxy.check_tls()?;
+            }
         }
         Ok(Connector { inner: Arc::new(self.into_inner()) })
     }

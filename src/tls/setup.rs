@@ -8,6 +8,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::config;
 use super::options::TlsOptions;
+use super::provider::provider;
 use super::role::Role;
 use super::server_name::{explain_invalid, parse_name};
 use super::server_options::ServerTlsOptions;
@@ -44,14 +45,7 @@ impl TlsSetup {
     /// - There is no crypto provider: neither of the features `aws-lc-rs` and `ring` is enabled, and the program
     ///   installed none.
     pub fn new(options: &TlsOptions, hostname: &str) -> Result<Self> {
-        options.check()?;
-        let server_name = server_name(options, hostname)?;
-        if options.offers_ech() && !matches!(server_name, ServerName::DnsName(_)) {
-            return Err(Error::invalid_options(format!(
-                "ech_config_list can't hide {}: it is not a DNS name",
-                server_name.to_str()
-            )));
-        }
+        let server_name = check(options, hostname)?;
         let config = match options.full_config() {
             Some(config) => Arc::clone(config),
             None => config::shared_config(options.settings())?,
@@ -66,7 +60,6 @@ impl TlsSetup {
 
     /// Checks options for TLS with a proxy, without a crypto provider.
     pub(crate) fn check_proxy(options: &TlsOptions, hostname: &str) -> Result<()> {
-        options.check()?;
         let alpn = match options.full_config() {
             Some(config) => &config.alpn_protocols,
             None => &options.settings().alpn,
@@ -75,7 +68,17 @@ impl TlsSetup {
             let message = "a proxy speaks HTTP/1.1: ALPN must offer nothing, or only http/1.1";
             return Err(Error::invalid_options(message));
         }
-        server_name(options, hostname).map(drop)
+        check(options, hostname).map(drop)
+    }
+
+    /// Checks that a handshake with these options can be prepared, if there is a crypto provider yet.
+    pub(crate) fn check_usable(options: &TlsOptions, hostname: &str) -> Result<()> {
+        let needs_provider = options.full_config().is_none();
+        match provider() {
+            // The program may install one later.
+            Err(_) if needs_provider => check(options, hostname).map(drop),
+            Ok(_) | Err(_) => TlsSetup::new(options, hostname).map(drop),
+        }
     }
 
     /// Prepares a handshake as the server.
@@ -184,6 +187,19 @@ impl fmt::Debug for TlsSetup {
         }
         shown.field("require_close_notify", &self.require_close_notify).finish_non_exhaustive()
     }
+}
+
+/// Checks options without a crypto provider. Returns the name that the certificate must match.
+fn check(options: &TlsOptions, hostname: &str) -> Result<ServerName<'static>> {
+    options.check()?;
+    let server_name = server_name(options, hostname)?;
+    if options.offers_ech() && !matches!(server_name, ServerName::DnsName(_)) {
+        return Err(Error::invalid_options(format!(
+            "ech_config_list can't hide {}: it is not a DNS name",
+            server_name.to_str()
+        )));
+    }
+    Ok(server_name)
 }
 
 /// Returns the name that the certificate must match.

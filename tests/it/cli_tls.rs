@@ -77,6 +77,30 @@ fn the_connect_tool_names_an_https_proxy_that_it_does_not_trust() {
 }
 
 #[test]
+fn the_connect_tool_trusts_the_authority_of_an_https_proxy() {
+    let name = "the_connect_tool_trusts_the_authority_of_an_https_proxy";
+    let (address, server) = serve(|stream| {
+        let mut tls = secure(stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            tls.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"CONNECT 192.0.2.1:7 HTTP/1.1\r\n"));
+        tls.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        echo(tls)
+    });
+    let (url, authority) = (format!("https://{address}"), Pem::new(&IDENTITY.authority));
+    let tool = Tool::new(&["--proxy", &url, "--proxy-ca", authority.path()]);
+    let target = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 7));
+    let Some(output) = tool.run(name, target, "salmon") else { return };
+    assert_eq!((stderr_text(&output), text(&output.stdout)), ("", "salmon"));
+    assert_eq!(output.status.code(), Some(0));
+    server.end();
+}
+
+#[test]
 fn the_connect_tool_prints_the_certificates_as_pem() {
     let name = "the_connect_tool_prints_the_certificates_as_pem";
     let (address, server) = serve(|stream| echo(secure(stream)));
@@ -263,7 +287,8 @@ fn the_connect_tool_exits_with_6_if_the_handshake_after_an_upgrade_fails() {
 fn the_connect_tool_exits_with_2_if_the_tls_options_are_wrong() {
     let name = "the_connect_tool_exits_with_2_if_the_tls_options_are_wrong";
     let broken = Pem::new("no certificate here");
-    let broken = broken.path();
+    let (broken, ca) = (broken.path(), Pem::new(&IDENTITY.authority));
+    let ca = ca.path();
     for (args, fault) in [
         (&["--tls", "--starttls", "smtp"][..], "--tls and --starttls exclude each other"),
         (&["--ca", "ca.pem"], "--ca needs --tls or --starttls beside it"),
@@ -276,6 +301,9 @@ fn the_connect_tool_exits_with_2_if_the_tls_options_are_wrong() {
         (&["--tls", "--ca", "/nowhere/ca.pem"], "--ca \"/nowhere/ca.pem\": "),
         (&["--tls", "--ca", broken], "no certificate in the PEM text"),
         (&["--tls", "--ca", broken], &format!("--ca {broken:?}: ")),
+        (&["--proxy-ca", broken], "--proxy-ca needs --proxy beside it"),
+        (&["--proxy", "https://a.test", "--proxy-ca", broken], &format!("--proxy-ca {broken:?}: ")),
+        (&["--proxy", "http://a.test", "--proxy-ca", ca], "--proxy-ca needs an https proxy"),
         (&["--insecure"], "--insecure needs --tls or --starttls beside it"),
         (&["--cert", "c.pem", "--key", "k.pem"], "--cert needs --tls or --starttls beside it"),
         (&["--tls", "--cert", "c.pem"], "--cert needs --key beside it"),

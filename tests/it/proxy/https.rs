@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use sockeye::{
     Connector, ErrorKind, Events, Health, Identity, Interest, Phase, Poller, Proxy, ProxyReply,
-    Roots, SecureTransport, ServerTlsOptions, SocketOptions, Step, TlsFailure, TlsOptions,
+    ProxyRules, Roots, SecureTransport, ServerTlsOptions, SocketOptions, Step, TlsFailure,
+    TlsOptions,
 };
 
 use super::front::Front;
@@ -188,7 +189,8 @@ fn a_proxy_without_tls_or_without_an_answer_is_named() {
         let socket = through(https(silent.local_addr().unwrap())).connect_with(TARGET, options);
         let error = socket.unwrap().opened().unwrap_err();
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Proxy)));
-        assert!(error.to_string().contains(&named), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&named) && said.contains("TLS handshake in time"), "{error}");
         assert!((ms(300)..Duration::from_secs(5)).contains(&begun.elapsed()));
 
         let closed = closed_port();
@@ -485,6 +487,20 @@ fn options_that_cannot_work_with_a_proxy_are_refused() {
     let refused = Proxy::https("127.1:443", TlsOptions::new()).unwrap_err();
     assert!(refused.to_string().contains("no certificate can match"), "{refused}");
     assert!(Proxy::https("127.1:443", TlsOptions::new().server_name("a.test")).is_ok());
+
+    // Only the crypto provider and the roots tell whether these can be used.
+    for (tls, reason) in [
+        (TlsOptions::new().cipher_suites([0xffff]), "cipher suite"),
+        (TlsOptions::new().key_exchange_groups([0xffff]), "key exchange group"),
+        (TlsOptions::new().only_added_roots(), "no roots to trust"),
+    ] {
+        let proxy = Proxy::https("proxy.test:443", tls).unwrap();
+        for rules in [ProxyRules::new().all(proxy.clone()), ProxyRules::new().tls(proxy)] {
+            let refused = Connector::builder().proxy(rules).build().unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidOptions);
+            assert!(refused.to_string().contains(reason), "{refused}");
+        }
+    }
 
     with_watchdog(|| {
         let relay = Relay::start();
