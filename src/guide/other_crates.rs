@@ -15,29 +15,39 @@
 //!
 //! # Synchronous crates
 //!
-//! "Shown by" names an example or a test of this repository that does it. The other rows are from the crates' sources,
-//! as of November 2026, and were not tried here.
+//! Each row was tried in November 2026, with these versions. "Shown by" names a test or an example of this repository.
+//! Those of `tests/crates` use real servers, except for `kafka`, `mongodb` and `amiquip`. Their peers are part of the
+//! tests, and speak only the beginning of the protocol. "Its own tests" are those of the crate's package, over sockets:
+//! with a changed import (and two lines more for `redis`), or through the adapter for `ureq`. They have the same results
+//! as over `std`. `ci/suites` runs all of that.
 //!
 //! | Crate | takes | way | shown by |
 //! |---|---|---|---|
-//! | `ureq` 3.5 | its traits `Connector` and `Transport` | feature `ureq-3` | `tests/ureq` |
-//! | `tungstenite` 0.30: `client`, `accept` | `Read + Write` | as it is | example `websocket` |
+//! | `ureq` 3.5 | its traits `Connector` and `Transport` | feature `ureq-3` | `tests/ureq`, its own tests |
+//! | `tungstenite` 0.30: `client`, `accept` | `Read + Write` | as it is | example `websocket`, Autobahn's suite |
 //! | `tungstenite` 0.30: `client_tls` | also its trait `NoDelay` | feature `tungstenite-0_30` | `traits::tungstenite_switches_nodelay_of_a_socket` |
 //! | `imap` 3.0.0-alpha.15: `Client::new` | `Read + Write` | as it is | example `imap_fetch` |
 //! | `imap` 3.0.0-alpha.15: `idle` | also its trait `SetReadTimeout` | feature `imap-3` | `traits::imap_idles_over_a_socket_with_a_keepalive` |
 //! | `r2d2` 0.8 | its trait `ManageConnection` | feature `r2d2-0_8` | `tests/r2d2` |
-//! | `rustls` 0.23: `StreamOwned` | `Read + Write` | as it is | |
-//! | `native-tls`, `openssl` | `Read + Write` | as it is | |
-//! | `httparse`, `mqtt-protocol`, `postgres-protocol` | bytes | as it is | examples `http_get`, `mqtt_watch`, `postgres_query` |
-//! | `redis` | a stream of its own, or its trait `ConnectionLike` | that trait over a socket, or a port forward | |
-//! | `suppaftp` | a stream of `std`: `connect_with_stream` | detach | |
-//! | `ldap3` (`sync`) | a stream of `std`: `set_std_stream` | detach | |
-//! | `ssh2` | a descriptor: `set_tcp_stream` | detach | |
-//! | `mysql`, `lettre`, `memcache`, `kafka`, `minreq`, `attohttpc`, `nats` | dial a stream of `std` | a port forward, or one line in a fork | |
-//! | `postgres`, `mongodb` (`sync`), `rumqttc`, `reqwest` (`blocking`) | dial inside a runtime | a port forward | |
-//! | `tiny_http`, `rouille` | a listener of `std`: `Server::from_listener` | a port forward in front | |
-//! | `amiquip` | `Read + Write` and a trait of mio 0.6 | a port forward | |
-//! | `zmq` | dials in C | a port forward | |
+//! | `rustls` 0.23: `StreamOwned` | `Read + Write` | as it is | `tests/crates`: `as_it_is` |
+//! | `native-tls` 0.2, `openssl` 0.10 | `Read + Write` | as it is | `tests/crates`: `as_it_is` |
+//! | `httparse` 1, `mqtt-protocol` 0.12, `postgres-protocol` 0.6 | bytes | as it is | examples `http_get`, `mqtt_watch`, `postgres_query` |
+//! | `redis` 1.8: its trait `ConnectionLike` | bytes | that trait over a socket | `tests/crates`: `redis` |
+//! | `redis` 1.8: `Client` | dials a stream of `std` | a port forward, or a changed import | `tests/crates`: `forwarded`, its own tests |
+//! | `suppaftp` 12: `connect_with_stream` | a stream of `std` | detach, or a changed import | `tests/crates`: `detached`, its own tests |
+//! | `ldap3` 0.12 (`sync`): `set_std_stream` | a stream of `std` | detach | `tests/crates`: `detached` |
+//! | `ssh2` 0.9: `set_tcp_stream` | a descriptor | detach | `tests/crates`: `detached` |
+//! | `memcache` 0.21, `attohttpc` 0.31 | dial a stream of `std` | a port forward, or a changed import | `tests/crates`: `forwarded`, their own tests |
+//! | `mysql` 28, `lettre` 0.11, `kafka` 0.10, `minreq` 3, `nats` 0.26 | dial a stream of `std` | a port forward | `tests/crates`: `forwarded` |
+//! | `postgres` 0.19, `mongodb` 3 (`sync`), `rumqttc` 0.25, `reqwest` 0.13 (`blocking`) | dial inside a runtime | a port forward | `tests/crates`: `forwarded` |
+//! | `tiny_http` 0.12: `Server::from_listener` | a listener of `std` | a port forward in front, or a changed import | `tests/crates`: `in_front`, its own tests |
+//! | `rouille` 3.6 | binds an address | a port forward in front | `tests/crates`: `in_front` |
+//! | `amiquip` 0.4 | dials a stream of mio 0.6 | a port forward | `tests/crates`: `forwarded` |
+//! | `zmq` 0.10 | dials in C | a port forward | `tests/crates`: `forwarded` |
+//!
+//! Some servers tell their clients which addresses to dial next, so the address of the forward has to be that of the
+//! server for them: `advertised.listeners` of Kafka, and the passive mode of FTP. `mongodb` keeps to the forward with
+//! `directConnection=true`, and `mysql` with `prefer_socket(false)`.
 //!
 //! # A port forward
 //!
