@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use socket2::SockRef;
 use sockeye::{Event, Events, Interest, Poller, Socket, SocketOptions, wait_any};
 
 use crate::support::net;
@@ -108,6 +109,59 @@ fn a_key_is_reported_once_until_it_is_armed_again() {
 }
 
 /// The event loop looks at every segment, which is no use of the socket by a thread.
+/// A receive stops at urgent data, and the kernel does not report again what is behind it.
+#[test]
+fn data_behind_urgent_data_is_reported() {
+    with_watchdog(|| {
+        let poller = Poller::new().unwrap();
+        let (socket, mut peer) = pair();
+        poller.add(&socket, 1, READABLE).unwrap();
+        // The key is registered and drained once.
+        peer.write_all(b"first").unwrap();
+        assert_events(&poller, ["1r"]);
+        assert_eq!(drain(&socket), b"first");
+        poller.modify(1, READABLE).unwrap();
+        for round in 0..3 {
+            peer.write_all(b"before").unwrap();
+            SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+            peer.write_all(b"behind").unwrap();
+            let mut received = Vec::new();
+            while !received.ends_with(b"behind") {
+                assert_events(&poller, ["1r"]);
+                let mut buf = [0; 64];
+                let bytes = socket.try_read(&mut buf).unwrap();
+                received.extend_from_slice(&buf[..bytes]);
+                poller.modify(1, READABLE).unwrap();
+            }
+            assert!(received.starts_with(b"before"), "{round}: {received:?}");
+        }
+        // Urgent data alone is nothing to read.
+        SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        assert_quiet(&poller);
+    });
+}
+
+#[test]
+fn a_peek_reads_nothing() {
+    with_watchdog(|| {
+        let poller = Poller::new().unwrap();
+        let (socket, mut peer) = pair();
+        poller.add(&socket, 1, READABLE).unwrap();
+        for _ in 0..3 {
+            peer.write_all(b"data").unwrap();
+            for _ in 0..3 {
+                assert_events(&poller, ["1r"]);
+                assert_eq!(socket.peek(&mut [0; 64]).unwrap(), 4);
+                poller.modify(1, READABLE).unwrap();
+            }
+            assert_events(&poller, ["1r"]);
+            assert_eq!(drain(&socket), b"data");
+            poller.modify(1, READABLE).unwrap();
+            assert_quiet(&poller);
+        }
+    });
+}
+
 #[test]
 fn a_socket_is_detached_while_data_comes() {
     with_watchdog(|| {

@@ -291,6 +291,11 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         ],
     ),
     (
+        "PollerBelievesOldPoll",
+        Waiting::Poll,
+        &["polling::a_report_of_data_that_was_read_is_not_believed"],
+    ),
+    (
         "PollerForgetsLevel",
         Waiting::Poll,
         &["polling::a_level_triggered_key_is_reported_until_it_is_read"],
@@ -334,6 +339,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
             "polling::the_last_handle_takes_its_keys_along",
         ],
     ),
+    ("PollerSkipsLook", Waiting::Poll, &["polling::a_modify_against_an_event_is_not_lost"]),
     (
         "QueueKeepsDropped",
         Waiting::Poll,

@@ -55,8 +55,14 @@ fn a_modify_against_an_event_is_not_lost() {
         poller.add(&socket, KEY, READABLE).unwrap();
         peer.send(b"12");
         assert!(wait(&poller).readable);
+        // No event follows for what is not read, or only seen.
+        poller.modify(KEY, READABLE).unwrap();
+        assert!(wait(&poller).readable);
+        assert_eq!(socket.peek(&mut [0; 4]).unwrap(), 2);
+        poller.modify(KEY, READABLE).unwrap();
+        assert!(wait(&poller).readable);
         assert_eq!(socket.try_read(&mut [0]).unwrap(), 1);
-        // No event follows for what is left.
+        // Nor for what is left.
         poller.modify(KEY, READABLE).unwrap();
         assert!(wait(&poller).readable);
         assert_eq!(try_read(&socket), b"2");
@@ -69,6 +75,30 @@ fn a_modify_against_an_event_is_not_lost() {
         assert_eq!(try_read(&socket), b"3");
         assert_eq!(look(&poller), []);
         let peer = sending.join().unwrap();
+        TestSocket { connector, socket, peer }.assert_peer_saw(PeerSaw::Fin);
+    });
+}
+
+/// A thread reads what the kernel has reported to another one, and arms the key. That report is no longer so, and must not
+/// use up the key.
+#[test]
+fn a_report_of_data_that_was_read_is_not_believed() {
+    explore("a report of data that was read is not believed", || {
+        let TestSocket { connector, socket, peer } = TestSocket::open(options());
+        let poller = Arc::new(Poller::new().unwrap());
+        poller.add(&socket, KEY, READABLE.level()).unwrap();
+        let looking = {
+            let poller = Arc::clone(&poller);
+            spawn(move || look(&poller).len())
+        };
+        peer.send(b"1");
+        assert_eq!(try_read(&socket), b"1");
+        poller.modify(KEY, READABLE).unwrap();
+        assert!(looking.join().unwrap() <= 1);
+        assert_eq!(look(&poller), []);
+        peer.send(b"2");
+        assert!(wait(&poller).readable);
+        assert_eq!(try_read(&socket), b"2");
         TestSocket { connector, socket, peer }.assert_peer_saw(PeerSaw::Fin);
     });
 }

@@ -14,6 +14,7 @@ use super::watched::{Readiness, post_monitoring};
 use super::{Connection, ConnectionState, Monitor, StateGuard, Turn};
 use crate::driver::event_loop::source::NextStep;
 use crate::driver::event_loop::{Command, LoopHandle};
+use crate::driver::poller::{PollerInner, Reported, WatchId};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::wake::Side;
@@ -37,6 +38,32 @@ impl ConnectionState {
     /// Returns whether a look was skipped, and clears the record.
     pub(crate) fn take_missed(&mut self) -> bool {
         std::mem::take(&mut self.missed)
+    }
+
+    /// Returns whether no data is there but what the kernel reports to the poller of a watch. Over a Unix-domain socket that
+    /// is not known, because a receive stops at a passed descriptor.
+    pub(super) fn has_nothing_unreported(&mut self, poller: &PollerInner, id: WatchId) -> bool {
+        let is_drained = self.recv.predictor.has_drained() || planted!(PollerSkipsLook);
+        let may_stop_early = self.machine.is_tls() || self.wire.is_unix();
+        let watches = self.extras.watches_mut();
+        is_drained && !may_stop_early && watches.is_some_and(|it| it.is_told_of_data(poller, id))
+    }
+
+    /// Records what the kernel has reported of a watch. `wire` has the events for which a look would decide.
+    pub(super) fn note_reported(
+        &mut self,
+        poller: &PollerInner,
+        id: WatchId,
+        reported: Reported,
+        wire: Ready,
+    ) {
+        let is_decisive = wire.has(Ready::READABLE) && !self.machine.is_tls();
+        let Some(watches) = self.extras.watches_mut() else { return };
+        match reported {
+            Reported::Data(poll) if is_decisive => watches.believe(poller, id, poll),
+            Reported::Urgent => watches.note_urgent(poller, id),
+            Reported::Data(_) | Reported::Something => {}
+        }
     }
 
     /// Follows unread data, of which the event loop needs no further events, unless other parties need them.

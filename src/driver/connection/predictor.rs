@@ -11,14 +11,24 @@ use std::time::Duration;
 /// milliseconds. So only a direction whose waits have proved short uses it.
 #[derive(Debug, Default)]
 pub(crate) struct BlockPredictor {
-    /// Whether the last call took everything that was available.
-    emptied: bool,
+    left: Left,
     /// Number of calls that still wait first before one tries again.
     skip_tries: u8,
     /// The previous value of `skip_tries`, which doubles with every failed try.
     backoff: u8,
     /// Number of short waits in a row.
     short_waits: u8,
+}
+
+/// What the last call has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Left {
+    #[default]
+    Something,
+    /// It took everything that was available.
+    Nothing,
+    /// The same, but a poller has reported something since.
+    Reported,
 }
 
 /// A wait shorter than this ends before a blocking receive would time out.
@@ -35,7 +45,7 @@ impl BlockPredictor {
             self.skip_tries -= 1;
             return true;
         }
-        self.emptied
+        self.left != Left::Something
     }
 
     /// Records that a call that did not wait first would have blocked.
@@ -46,7 +56,7 @@ impl BlockPredictor {
 
     /// Records that a call moved bytes; `all` if these were all that were available.
     pub(crate) fn on_progress(&mut self, all: bool, waited: bool) {
-        self.emptied = all;
+        self.left = if all { Left::Nothing } else { Left::Something };
         if !waited {
             self.backoff = 0;
         }
@@ -54,17 +64,29 @@ impl BlockPredictor {
 
     /// Records that a call that never waits would have blocked.
     pub(crate) fn on_refused(&mut self) {
-        self.emptied = true;
+        self.left = Left::Nothing;
     }
 
     /// Returns whether the last call probably left something for the next one.
     pub(crate) fn has_left_some(&self) -> bool {
-        !self.emptied
+        self.left == Left::Something
     }
 
     /// Returns whether the last call found the wire unable to take more.
     pub(crate) fn was_blocked(&self) -> bool {
-        self.emptied || self.skip_tries > 0
+        self.left != Left::Something || self.skip_tries > 0
+    }
+
+    /// Records that a poller reports something.
+    pub(crate) fn on_reported(&mut self) {
+        if self.left == Left::Nothing {
+            self.left = Left::Reported;
+        }
+    }
+
+    /// Returns whether the last call took everything, and nothing was reported since. The kernel reports what comes later.
+    pub(crate) fn has_drained(&self) -> bool {
+        self.left == Left::Nothing
     }
 
     /// Predicts whether the wait for data will be short.
@@ -106,6 +128,24 @@ mod tests {
             predictor.on_progress(false, false);
             tried
         }));
+    }
+
+    #[test]
+    fn a_direction_is_drained_until_something_is_reported() {
+        let mut predictor = BlockPredictor::default();
+        assert!(!predictor.has_drained() && predictor.has_left_some());
+        predictor.on_reported();
+        assert!(predictor.has_left_some(), "nothing was known");
+        for drain in
+            [BlockPredictor::on_refused, |it: &mut BlockPredictor| it.on_progress(true, false)]
+        {
+            drain(&mut predictor);
+            assert!(predictor.has_drained() && predictor.predicts_block());
+            predictor.on_reported();
+            assert!(!predictor.has_drained() && predictor.predicts_block());
+        }
+        predictor.on_progress(false, false);
+        assert!(!predictor.has_drained() && predictor.has_left_some());
     }
 
     #[test]

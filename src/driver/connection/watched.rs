@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{Connection, ConnectionState, Monitor, StateGuard};
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::poller::watch::{Checked, ToNotify, Watch};
-use crate::driver::poller::{PollSource, PollerInner, Report, WatchId};
+use crate::driver::poller::{PollSource, PollerInner, Report, Reported, WatchId};
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::{self, clock};
 use crate::error::{Error, Result};
@@ -296,15 +296,15 @@ impl Connection {
     // ------------------------------------------------------------- the watches
 
     /// Reports what is so of a watch that was armed, and has the event loop report the rest. Most often there is nothing
-    /// to register: the data is there, or the socket is registered already.
-    fn begin_watch(self: &Arc<Self>, state: StateGuard<'_>) {
+    /// to register: the data is there, or the socket is registered already. A look tells about the `unknown` events.
+    fn begin_watch(self: &Arc<Self>, state: StateGuard<'_>, unknown: Ready) {
         let mut state = self.report(state, Ready::NOTHING);
         if state.is_opening() && state.machine.background().drives_opening() {
             // No caller drives the handshake, so the event loop keeps its timer.
             state = self.update_timer(state);
         }
         if !planted!(PollerLosesModify) {
-            state = self.look(state, Ready::READABLE.and(Ready::WRITABLE));
+            state = self.look(state, unknown);
         }
         // A registration reports the present state, so nothing is lost between the look and this.
         state = self.follow_watched(state);
@@ -350,7 +350,7 @@ impl PollSource for Connection {
             let weak = Arc::downgrade(&self);
             let generation = poller.insert(key, weak)?;
             state.extras.add_watch(Watch::new(poller, key, generation, interest));
-            self.begin_watch(state);
+            self.begin_watch(state, Ready::READABLE.and(Ready::WRITABLE));
             Ok(())
         })
     }
@@ -366,7 +366,11 @@ impl PollSource for Connection {
             let watches = state.extras.watches_mut();
             let is_there = watches.is_some_and(|watches| watches.modify(poller, id, interest));
             if is_there {
-                self.begin_watch(state);
+                let unknown = match state.has_nothing_unreported(poller, id) {
+                    true => Ready::WRITABLE,
+                    false => Ready::READABLE.and(Ready::WRITABLE),
+                };
+                self.begin_watch(state, unknown);
             }
             is_there
         })
@@ -380,7 +384,12 @@ impl PollSource for Connection {
         }
     }
 
-    fn check_watch(self: Arc<Self>, poller: &PollerInner, id: WatchId) -> Option<Report> {
+    fn check_watch(
+        self: Arc<Self>,
+        poller: &PollerInner,
+        id: WatchId,
+        reported: Reported,
+    ) -> Option<Report> {
         self.fail_on_panic(|| {
             let mut state = self.state();
             let watches = state.extras.watches_mut()?;
@@ -393,6 +402,7 @@ impl PollSource for Connection {
             }
             let unwinding = AbandonCheck { connection: &self, poller, id };
             let wire = state.readiness().wire;
+            state.note_reported(poller, id, reported, wire);
             let watches = state.extras.watches_mut();
             let open = watches.map_or(Ready::NOTHING, |it| it.open_events(poller, id, wire));
             if !open.is_nothing() {
@@ -402,7 +412,12 @@ impl PollSource for Connection {
             let Readiness { ready, wire, busy } = state.readiness();
             let watches = state.extras.watches_mut()?;
             match watches.check(poller, id, ready, wire) {
-                Checked::Report(report) => return Some(report),
+                Checked::Report(report) => {
+                    if report.ready.has(Ready::READABLE) {
+                        state.recv.predictor.on_reported();
+                    }
+                    return Some(report);
+                }
                 Checked::Gone => return None,
                 Checked::Nothing => {}
                 // This thread takes it out of the queue, or another one that it notifies at the end of its wait.

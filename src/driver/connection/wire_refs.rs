@@ -28,6 +28,10 @@ impl WireRefs {
         self.owner.is_none()
     }
 
+    pub(crate) fn is_unix(&self) -> bool {
+        self.owner.as_ref().is_some_and(|wire| wire.is_unix())
+    }
+
     pub(crate) fn cloned(&self) -> Option<Arc<Wire>> {
         self.owner.clone()
     }

@@ -11,7 +11,7 @@ use super::{ListenerInner, ListenerState, StateGuard};
 use crate::driver::connection::start_next;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::poller::watch::{Checked, Watch, WatchList};
-use crate::driver::poller::{PollSource, PollerInner, Report, WatchId};
+use crate::driver::poller::{PollSource, PollerInner, Report, Reported, WatchId};
 use crate::driver::registry::Reservation;
 use crate::error::{Error, Result};
 use crate::machine::AcceptorInput;
@@ -250,7 +250,12 @@ impl PollSource for ListenerInner {
         }
     }
 
-    fn check_watch(self: Arc<Self>, poller: &PollerInner, id: WatchId) -> Option<Report> {
+    fn check_watch(
+        self: Arc<Self>,
+        poller: &PollerInner,
+        id: WatchId,
+        _: Reported,
+    ) -> Option<Report> {
         let (mut state, ready) = self.readiness(self.state());
         match state.watches.as_mut()?.check(poller, id, ready, Ready::NOTHING) {
             Checked::Report(report) => Some(report),

@@ -117,8 +117,7 @@ impl Connection {
         for _ in 0..=MAX_RECEIVES {
             let next = match turn.machine.read() {
                 ReadStep::Recv(permit) => {
-                    let len = buf.len();
-                    match turn.call_now(permit, &mut |wire| wire.peek(buf), len) {
+                    match turn.call_now(permit, &mut |wire| wire.peek(buf), None) {
                         TryRecv::Bytes { permit, bytes, wire } => {
                             turn.checkin_wire(wire);
                             let is_permitted = turn.machine.permits_recv(&permit);
@@ -193,15 +192,15 @@ impl Turn<'_> {
     /// Makes one receive with a permit.
     fn recv_now(&mut self, permit: RecvPermit, bufs: &mut RecvBufs<'_, '_>) -> TryRecv {
         let len = bufs.len();
-        self.call_now(permit, &mut |wire| wire.recv(bufs), len)
+        self.call_now(permit, &mut |wire| wire.recv(bufs), Some(len))
     }
 
-    /// Makes one call with a permit to receive at most `len` bytes.
+    /// Makes one call with a permit, to receive at most `len` bytes or to peek.
     fn call_now(
         &mut self,
         permit: RecvPermit,
         call: &mut dyn FnMut(&Wire) -> io::Result<usize>,
-        len: usize,
+        len: Option<usize>,
     ) -> TryRecv {
         let wire = self.wire.checkout(Side::Read).expect("a permit implies a wire");
         self.recv.ready = false;
@@ -212,7 +211,8 @@ impl Turn<'_> {
         let end = if matches!(received, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
         self.lock();
         if let Ok(bytes @ 1..) = received {
-            self.recv.predictor.on_progress(bytes < len, false);
+            let took_all = len.is_some_and(|len| bytes < len);
+            self.recv.predictor.on_progress(took_all, false);
             return TryRecv::Bytes { permit, bytes, wire };
         }
         self.checkin_wire(wire);

@@ -20,10 +20,12 @@ pub(crate) mod watch;
 
 use std::collections::hash_map::Entry as KeyEntry;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, Weak};
 
 use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
 use crate::driver::sys::own_poll::{self, Registrations};
+use crate::driver::sys::sync::atomic::{AtomicU32, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::poll::{Interest, Ready};
 
@@ -49,7 +51,25 @@ pub(crate) trait PollSource: fmt::Debug + Send + Sync {
     fn remove_watch(self: Arc<Self>, poller: &PollerInner, id: WatchId);
     /// Returns what is so of a watch that was taken out of the queue. If it is level-triggered and something is so, the
     /// poller queues it again.
-    fn check_watch(self: Arc<Self>, poller: &PollerInner, id: WatchId) -> Option<Report>;
+    fn check_watch(
+        self: Arc<Self>,
+        poller: &PollerInner,
+        id: WatchId,
+        reported: Reported,
+    ) -> Option<Report>;
+}
+
+/// The number of a poll of the poller's own epoll(7).
+pub(crate) type PollNumber = NonZeroU32;
+
+/// Why a watch was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// The kernel has reported data in a poll, and neither an end nor a failure.
+    Data(PollNumber),
+    /// The kernel has reported urgent data.
+    Urgent,
+    Something,
 }
 
 /// Identifies a watch of one poller: keys are used again, generations are not.
@@ -84,6 +104,8 @@ pub(crate) struct PollerInner {
     ready: RankedCondvar,
     /// `None` if the event loop reports everything.
     registrations: Option<Registrations>,
+    /// The number of the last poll.
+    polls: AtomicU32,
     mark: ForkMark,
 }
 
@@ -96,6 +118,7 @@ impl PollerInner {
             state: RankedMutex::new(PollerState::new(own)),
             ready: RankedCondvar::new(),
             registrations,
+            polls: AtomicU32::new(0),
             mark,
         }))
     }
@@ -144,7 +167,7 @@ impl PollerInner {
                 Err(Error::with_message(ErrorKind::InvalidState, message))
             }
             KeyEntry::Vacant(vacant) => {
-                vacant.insert(Entry { source, generation, is_queued: false });
+                vacant.insert(Entry { source, generation, is_queued: false, is_urgent: false });
                 state.next_generation = generation.wrapping_add(1);
                 Ok(generation)
             }
@@ -210,6 +233,16 @@ impl PollerInner {
         }
     }
 
+    /// Begins a poll, and returns its number, unless that is zero.
+    fn begin_poll(&self) -> Option<PollNumber> {
+        PollNumber::new(self.polls.fetch_add(1, Ordering::SeqCst).wrapping_add(1))
+    }
+
+    /// Returns the number of the last poll that has begun. Later ones find what is so from now on.
+    pub(crate) fn polls_begun(&self) -> u32 {
+        self.polls.load(Ordering::SeqCst)
+    }
+
     /// Returns where the kernel reports to this poller, if it does.
     pub(crate) fn registrations(&self) -> Option<&Registrations> {
         self.registrations.as_ref().filter(|_| !self.is_forked())
@@ -270,7 +303,12 @@ mod tests {
 
         fn remove_watch(self: Arc<Self>, _: &PollerInner, _: WatchId) {}
 
-        fn check_watch(self: Arc<Self>, _: &PollerInner, id: WatchId) -> Option<Report> {
+        fn check_watch(
+            self: Arc<Self>,
+            _: &PollerInner,
+            id: WatchId,
+            _: Reported,
+        ) -> Option<Report> {
             assert!(id.key != PANICS, "a planted panic");
             let is_ready = id.key % 2 == 0;
             is_ready.then_some(Report { ready: Ready::READABLE, is_level: true })

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::collections::hash_map::Entry as KeyEntry;
 use std::sync::{Arc, Weak};
 
-use super::{Notice, PollSource, WatchId};
-use crate::driver::sys::own_poll::OwnPoll;
+use super::{Notice, PollNumber, PollSource, Reported, WatchId};
+use crate::driver::sys::own_poll::{Found, OwnPoll};
 use crate::driver::sys::sync::HashMap;
 
 /// The number of keys from which the memory for more is freed.
@@ -20,7 +20,7 @@ pub(super) struct PollerState {
     /// The generation of the next key.
     pub(super) next_generation: u32,
     /// The watches to look at, in order.
-    pub(super) queue: VecDeque<WatchId>,
+    pub(super) queue: VecDeque<Queued>,
     /// How many of them were removed.
     pub(super) stale: usize,
     /// Watches that the next wait queues again.
@@ -48,6 +48,17 @@ pub(super) struct Entry {
     pub(super) source: Weak<dyn PollSource>,
     pub(super) generation: u32,
     pub(super) is_queued: bool,
+    /// Whether the kernel has reported urgent data since the watch was taken out of the queue.
+    pub(super) is_urgent: bool,
+}
+
+/// A watch in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queued {
+    pub(super) key: u64,
+    pub(super) generation: u32,
+    /// The poll in which the kernel reported data.
+    data_in: Option<PollNumber>,
 }
 
 /// A watch to look at.
@@ -55,6 +66,7 @@ pub(super) struct Entry {
 pub(super) struct Candidate {
     pub(super) source: Arc<dyn PollSource>,
     pub(super) id: WatchId,
+    pub(super) reported: Reported,
 }
 
 impl PollerState {
@@ -98,18 +110,22 @@ impl PollerState {
         match self.keys.get_mut(&id.key) {
             Some(entry) if entry.generation == id.generation && !entry.is_queued => {
                 entry.is_queued = true;
-                self.queue.push_back(id);
+                let WatchId { key, generation } = id;
+                self.queue.push_back(Queued { key, generation, data_in: None });
                 true
             }
             Some(_) | None => false,
         }
     }
 
-    /// Queues the watch of a key that the kernel has reported.
-    pub(super) fn enqueue_key(&mut self, key: u64) {
-        if let Some(entry) = self.keys.get(&key) {
-            let generation = entry.generation;
-            self.enqueue(WatchId { key, generation });
+    /// Queues the watch of a key that the kernel has reported in a poll.
+    pub(super) fn enqueue_found(&mut self, key: u64, found: Found, poll: Option<PollNumber>) {
+        let Some(entry) = self.keys.get_mut(&key) else { return };
+        entry.is_urgent |= found == Found::Urgent;
+        if !entry.is_queued {
+            entry.is_queued = true;
+            let data_in = poll.filter(|_| found == Found::Data);
+            self.queue.push_back(Queued { key, generation: entry.generation, data_in });
         }
     }
 
@@ -125,12 +141,19 @@ impl PollerState {
     /// Takes up to `max` watches out of the queue, without those that were removed.
     pub(super) fn take(&mut self, max: usize, candidates: &mut VecDeque<Candidate>) {
         while candidates.len() < max {
-            let Some(id) = self.queue.pop_front() else { return };
-            match self.keys.get_mut(&id.key) {
-                Some(entry) if entry.generation == id.generation => {
+            let Some(Queued { key, generation, data_in }) = self.queue.pop_front() else { return };
+            match self.keys.get_mut(&key) {
+                Some(entry) if entry.generation == generation => {
                     entry.is_queued = false;
+                    let is_urgent = std::mem::take(&mut entry.is_urgent);
+                    let reported = match data_in {
+                        _ if is_urgent => Reported::Urgent,
+                        Some(poll) => Reported::Data(poll),
+                        None => Reported::Something,
+                    };
                     if let Some(source) = entry.source.upgrade() {
-                        candidates.push_back(Candidate { source, id });
+                        let id = WatchId { key, generation };
+                        candidates.push_back(Candidate { source, id, reported });
                     }
                 }
                 Some(_) | None => self.stale = self.stale.saturating_sub(1),
@@ -151,8 +174,8 @@ impl PollerState {
         self.stale += usize::from(entry.is_queued);
         if self.stale > MAX_STALE && self.stale > self.queue.len() / 2 {
             let keys = &self.keys;
-            self.queue.retain(|id| {
-                keys.get(&id.key).is_some_and(|entry| entry.generation == id.generation)
+            self.queue.retain(|queued| {
+                keys.get(&queued.key).is_some_and(|it| it.generation == queued.generation)
             });
             self.stale = 0;
         }

@@ -126,11 +126,12 @@ impl PollerInner {
         state.polling = limit != Some(Duration::ZERO);
         state.polling_notified = false;
         drop(state);
+        let number = self.begin_poll();
         let result = own.wait(limit);
         let mut state = self.lock();
         state.polling = false;
         if result.is_ok() {
-            own.keys().for_each(|key| state.enqueue_key(key));
+            own.found().for_each(|(key, found)| state.enqueue_found(key, found, number));
         }
         state.own = Some(own);
         (state, result.map_err(Error::from))
@@ -171,8 +172,8 @@ impl Looks<'_> {
             Until::At(_) => Some(clock::now()),
             Until::Forever => None,
         };
-        while let Some(Candidate { source, id }) = self.candidates.pop_front() {
-            if let Some(report) = source.check_watch(self.poller, id) {
+        while let Some(Candidate { source, id, reported }) = self.candidates.pop_front() {
+            if let Some(report) = source.check_watch(self.poller, id, reported) {
                 events.push(Event::new(id.key, report.ready));
                 if report.is_level {
                     level.push(id);

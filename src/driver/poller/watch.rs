@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{Notice, PollerInner, Report, WatchId};
+use super::{Notice, PollNumber, PollerInner, Report, WatchId};
 use crate::driver::sys::wire::Wire;
 use crate::poll::{Interest, Ready};
 
@@ -12,34 +12,57 @@ pub(crate) struct Watch {
     poller: Weak<PollerInner>,
     key: u64,
     generation: u32,
-    interest: Interest,
     /// The events that have to be reported: those of the interest while armed, and the end until it was reported.
     awaited: Ready,
     marks: Marks,
     check: Check,
+    /// The last byte of the number of the poller's last poll, at the time when the watch was armed or when a thread last read.
+    /// What an earlier poll has found may be gone.
+    used_in: u8,
 }
 
-/// Two sets of events in one byte.
+/// A small word: two sets of events of the wire, and two flags.
 #[derive(Clone, Copy, Debug, Default)]
 struct Marks(u8);
 
 impl Marks {
+    const FOUND: u8 = 0x3;
+    const LEVEL: u8 = 0x40;
+    const URGENT: u8 = 0x80;
+
     /// What the last look at the wire found, until another thread uses the wire.
     fn found(self) -> Ready {
-        Ready::from_bits(self.0 & 0xF)
+        Ready::from_bits(self.0 & Self::FOUND)
     }
 
     fn set_found(&mut self, found: Ready) {
-        self.0 = self.0 & !0xF | found.bits();
+        self.0 = self.0 & !Self::FOUND | found.bits() & Self::FOUND;
     }
 
     /// What the kernel reports to the poller itself.
     fn registered(self) -> Ready {
-        Ready::from_bits(self.0 >> 4)
+        Ready::from_bits(self.0 >> 4 & Self::FOUND)
     }
 
     fn set_registered(&mut self, registered: Ready) {
-        self.0 = self.0 & 0xF | registered.bits() << 4;
+        self.0 = self.0 & !(Self::FOUND << 4) | (registered.bits() & Self::FOUND) << 4;
+    }
+
+    /// Whether the kernel has reported urgent data. A receive stops there, and no report follows for what is behind it.
+    fn is_urgent(self) -> bool {
+        self.0 & Self::URGENT != 0
+    }
+
+    fn set_urgent(&mut self) {
+        self.0 |= Self::URGENT;
+    }
+
+    fn is_level(self) -> bool {
+        self.0 & Self::LEVEL != 0
+    }
+
+    fn set_level(&mut self, on: bool) {
+        self.0 = if on { self.0 | Self::LEVEL } else { self.0 & !Self::LEVEL };
     }
 }
 
@@ -84,14 +107,16 @@ impl Watch {
         generation: u32,
         interest: Interest,
     ) -> Self {
+        let mut marks = Marks::default();
+        marks.set_level(interest.is_level());
         Watch {
             poller: Arc::downgrade(poller),
             key,
             generation,
-            interest,
             awaited: interest.events().and(Ready::CLOSED),
-            marks: Marks::default(),
+            marks,
             check: Check::No,
+            used_in: last_byte(poller.polls_begun()),
         }
     }
 
@@ -181,8 +206,9 @@ impl WatchList {
     /// Replaces the interest of a watch and arms it. Returns false if the watch was removed.
     pub(crate) fn modify(&mut self, poller: &PollerInner, id: WatchId, interest: Interest) -> bool {
         let Some(watch) = self.find(poller, id) else { return false };
-        watch.interest = interest;
+        watch.marks.set_level(interest.is_level());
         watch.marks.set_found(Ready::NOTHING);
+        watch.used_in = last_byte(poller.polls_begun());
         let is_end_due = watch.awaited.has(Ready::CLOSED) || interest.has(Interest::CLOSED);
         let events = interest.events().without(Ready::CLOSED);
         watch.awaited = events.and(Ready::CLOSED.when(is_end_due));
@@ -288,8 +314,36 @@ impl WatchList {
 
     /// Forgets what was found on a wire that another thread has used since.
     pub(crate) fn forget_found(&mut self, used: Ready) {
-        let forget = |watch: &mut Watch| watch.marks.set_found(watch.marks.found().without(used));
-        self.iter_mut().for_each(forget);
+        for watch in self.iter_mut() {
+            watch.marks.set_found(watch.marks.found().without(used));
+            let is_read = used.has(Ready::READABLE) && watch.awaited.has(Ready::READABLE);
+            if let Some(poller) = watch.poller.upgrade().filter(|_| is_read) {
+                watch.used_in = last_byte(poller.polls_begun());
+            }
+        }
+    }
+
+    /// Believes the kernel that there is data, unless a thread may have read it since that poll.
+    pub(crate) fn believe(&mut self, poller: &PollerInner, id: WatchId, poll: PollNumber) {
+        let Some(watch) = self.find(poller, id) else { return };
+        if is_newer(poll.get(), watch.used_in, poller.polls_begun())
+            || planted!(PollerBelievesOldPoll)
+        {
+            watch.marks.set_found(watch.marks.found().and(Ready::READABLE));
+        }
+    }
+
+    /// Records that the kernel has reported urgent data.
+    pub(crate) fn note_urgent(&mut self, poller: &PollerInner, id: WatchId) {
+        if let Some(watch) = self.find(poller, id) {
+            watch.marks.set_urgent();
+        }
+    }
+
+    /// Returns whether the kernel reports all new data to the poller of a watch, once a receive has drained the wire.
+    pub(crate) fn is_told_of_data(&mut self, poller: &PollerInner, id: WatchId) -> bool {
+        self.find(poller, id)
+            .is_some_and(|it| it.marks.registered().has(Ready::READABLE) && !it.marks.is_urgent())
     }
 
     /// Begins a check of a watch that the poller has taken out of the queue. Returns false if it was removed, or if another
@@ -331,7 +385,7 @@ impl WatchList {
         let ready = ready.and(watch.marks.found().only(wire));
         watch.marks.set_found(Ready::NOTHING);
         let check = std::mem::replace(&mut watch.check, Check::No);
-        let is_level = watch.interest.is_level();
+        let is_level = watch.marks.is_level();
         if !watch.awaited.has(ready) {
             return if check == Check::Repeat { Checked::Again } else { Checked::Nothing };
         }
@@ -350,5 +404,58 @@ impl ToNotify {
     /// Notifies the threads. The caller holds no lock.
     pub(crate) fn notify(self) {
         self.0.into_iter().for_each(|(poller, notice)| poller.notify(notice));
+    }
+}
+
+fn last_byte(number: u32) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+/// Returns whether a poll began after another one, of which only the last byte is known. Both are at most `last`. Says no if
+/// that is not certain.
+fn is_newer(poll: u32, other: u8, last: u32) -> bool {
+    // Few polls have begun since, so that the other one, if it is newer, has a distance of the upper values.
+    const MAX_AGE: u32 = 99;
+    let distance = u32::from(last_byte(poll).wrapping_sub(other));
+    last.wrapping_sub(poll) <= MAX_AGE && (1..256 - MAX_AGE).contains(&distance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_is_newer_only_if_it_is() {
+        for base in [0, 1000, u32::MAX - 500] {
+            for (poll, other) in (0..700).flat_map(|poll| (0..700).map(move |other| (poll, other)))
+            {
+                let last = poll.max(other);
+                let number = |it: u32| base.wrapping_add(it);
+                let says = is_newer(number(poll), last_byte(number(other)), number(last));
+                assert!(!says || poll > other, "{poll} {other}");
+                // The usual case.
+                assert!(says || !(other..other + 150).contains(&poll.wrapping_sub(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn marks_are_independent() {
+        let mut marks = Marks::default();
+        marks.set_level(true);
+        marks.set_urgent();
+        marks.set_found(Ready::READABLE);
+        marks.set_registered(Ready::WRITABLE);
+        assert!(marks.found() == Ready::READABLE && marks.registered() == Ready::WRITABLE);
+        marks.set_found(Ready::NOTHING);
+        marks.set_level(false);
+        assert!(marks.found().is_nothing() && !marks.is_level() && marks.is_urgent());
+        assert!(marks.registered() == Ready::WRITABLE);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_watch_is_small() {
+        assert_eq!(size_of::<Watch>(), 24);
     }
 }

@@ -33,6 +33,28 @@ pub(crate) struct OwnPoll {
     events: Events,
 }
 
+/// What the kernel says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// There is data, and neither an end nor a failure.
+    Data,
+    /// There is urgent data, or was. A receive before it takes less than there is.
+    Urgent,
+    /// Only a look tells.
+    Something,
+}
+
+impl Found {
+    fn of(event: &Event) -> Self {
+        let may_have_ended = event.is_read_closed() || event.is_write_closed() || event.is_error();
+        match event.is_priority() {
+            true => Found::Urgent,
+            false if event.is_readable() && !may_have_ended => Found::Data,
+            false => Found::Something,
+        }
+    }
+}
+
 /// The part that all threads use at any time.
 #[derive(Debug)]
 pub(crate) struct Registrations {
@@ -64,10 +86,11 @@ impl OwnPoll {
         }
     }
 
-    /// Returns the keys that the last wait has found. What is so of them, only a look tells: another thread may have read
-    /// the data since, or the key may be that of another socket by now.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
-        self.events.iter().map(Event::token).filter(|token| *token != WAKE).map(|it| it.0 as u64)
+    /// Returns the keys that the last wait has found. Another thread may have read the data since, or the key may be that of
+    /// another socket by now.
+    pub(crate) fn found(&self) -> impl Iterator<Item = (u64, Found)> {
+        let events = self.events.iter().filter(|event| event.token() != WAKE);
+        events.map(|event| (event.token().0 as u64, Found::of(event)))
     }
 }
 
@@ -84,6 +107,7 @@ impl Registrations {
             (false, true) => Interest::WRITABLE,
             (_, false) => Interest::READABLE,
         };
+        let interest = with_urgent(interest);
         wire.register(&self.registry, token, interest).is_ok()
     }
 
@@ -95,4 +119,15 @@ impl Registrations {
     pub(crate) fn wake(&self) {
         let _ = self.waker.wake();
     }
+}
+
+/// Adds urgent data, where there is a poll of one's own at all.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn with_urgent(interest: Interest) -> Interest {
+    interest | Interest::PRIORITY
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn with_urgent(interest: Interest) -> Interest {
+    interest
 }

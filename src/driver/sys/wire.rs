@@ -195,7 +195,7 @@ impl Wire {
         &self.unix
     }
 
-    fn is_unix(&self) -> bool {
+    pub(crate) fn is_unix(&self) -> bool {
         self.unix.is_some()
     }
 

@@ -107,6 +107,20 @@ pub(crate) mod event {
             self.token
         }
 
+        pub(crate) fn is_readable(&self) -> bool {
+            self.bits.contains(PollBits::IN)
+        }
+
+        pub(crate) fn is_read_closed(&self) -> bool {
+            self.bits.contains(PollBits::HUP)
+                || self.is_readable() && self.bits.contains(PollBits::RDHUP)
+        }
+
+        /// The model has no urgent data.
+        pub(crate) fn is_priority(&self) -> bool {
+            false
+        }
+
         pub(crate) fn is_writable(&self) -> bool {
             self.bits.contains(PollBits::OUT)
         }
