@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sockeye_bench::{Figures, exit_with_parent, pin, unpin};
+
 /// The bytes of one echo.
 const SIZE: usize = 64;
 /// The length of one turn.
@@ -94,7 +96,7 @@ fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
         // Warm up.
         turn(std.address, workload, &client)?;
         turn(own.address, workload, &client)?;
-        let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+        let (mut own_rates, mut std_rates) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let order = if round % 2 == 0 { [&std, &own] } else { [&own, &std] };
             let mut results = [0.0; 2];
@@ -102,18 +104,17 @@ fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
                 results[usize::from(std::ptr::eq(server, &own))] =
                     turn(server.address, workload, &client)?;
             }
-            ratios.push(results[1] / results[0]);
-            rates.push(results[0]);
+            own_rates.push(results[1]);
+            std_rates.push(results[0]);
         }
-        ratios.sort_by(f64::total_cmp);
-        rates.sort_by(f64::total_cmp);
+        let (ratios, rates) = (Figures::ratios(&own_rates, &std_rates), Figures::new(std_rates));
         println!(
             "{}: {:.3} of std ({:.3} to {:.3} in {rounds} rounds), which serves {:.0} a second; aim {}",
             workload.name,
-            ratios[rounds / 2],
-            ratios[0],
-            ratios[rounds - 1],
-            rates[rounds / 2],
+            ratios.median(),
+            ratios.lowest(),
+            ratios.highest(),
+            rates.median(),
             workload.aim,
         );
         if workload.is_pinned {
@@ -156,11 +157,7 @@ impl Drop for Server {
 }
 
 fn serve(contender: &str, workload: &Workload) -> Result<(), Box<dyn Error>> {
-    // Ends with the parent, which holds the other end.
-    thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        std::process::exit(0);
-    });
+    exit_with_parent();
     let identity = if workload.is_tls { Some(identity::Identity::inherited()?) } else { None };
     match contender {
         "std" => {
@@ -269,35 +266,5 @@ fn reset(stream: &TcpStream) -> io::Result<()> {
 
 #[cfg(not(unix))]
 fn reset(_stream: &TcpStream) -> io::Result<()> {
-    Ok(())
-}
-
-/// Restricts this process, and the servers that it starts, to one CPU.
-#[cfg(target_os = "linux")]
-fn pin() -> io::Result<()> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let all = sched_getaffinity(None)?;
-    let mut one = CpuSet::new();
-    if let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|&cpu| all.is_set(cpu)) {
-        one.set(last);
-    }
-    Ok(sched_setaffinity(None, &one)?)
-}
-
-#[cfg(target_os = "linux")]
-fn unpin() -> io::Result<()> {
-    use rustix::thread::{CpuSet, sched_setaffinity};
-    let mut all = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
-    Ok(sched_setaffinity(None, &all)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin() -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn unpin() -> io::Result<()> {
     Ok(())
 }

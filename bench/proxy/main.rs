@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sockeye::{Connector, Proxy, Socket};
+use sockeye_bench::{Figures, pin};
 
 /// The bytes of one round trip.
 const SIZE: usize = 64;
@@ -37,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, subject, direct) in &pairs {
         turn(subject)?;
         turn(direct)?;
-        let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+        let (mut subject_rates, mut direct_rates) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let (of_subject, of_direct) = if round % 2 == 0 {
                 let first = turn(subject)?;
@@ -46,19 +47,16 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let first = turn(direct)?;
                 (turn(subject)?, first)
             };
-            ratios.push(of_subject / of_direct);
-            rates.push(of_direct);
+            subject_rates.push(of_subject);
+            direct_rates.push(of_direct);
         }
-        ratios.sort_by(f64::total_cmp);
-        rates.sort_by(f64::total_cmp);
-        let at = |share: f64| ratios[((rounds - 1) as f64 * share).round() as usize];
+        let ratios = Figures::ratios(&subject_rates, &direct_rates);
+        let [first, third] = ratios.quartiles();
         println!(
-            "proxy {name}: {:.3} of a direct connection (quartiles {:.3} to {:.3} in {rounds} rounds), \
+            "proxy {name}: {:.3} of a direct connection (quartiles {first:.3} to {third:.3} in {rounds} rounds), \
              which makes {:.0} round trips a second; aim 1 within the noise",
-            at(0.5),
-            at(0.25),
-            at(0.75),
-            rates[rounds / 2]
+            ratios.median(),
+            Figures::new(direct_rates).median(),
         );
     }
     Ok(())
@@ -104,21 +102,4 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
             data => stream.write_all(data)?,
         }
     }
-}
-
-/// Moves this process to one CPU.
-#[cfg(target_os = "linux")]
-fn pin() -> io::Result<()> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let all = sched_getaffinity(None)?;
-    let mut one = CpuSet::new();
-    if let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|&cpu| all.is_set(cpu)) {
-        one.set(last);
-    }
-    Ok(sched_setaffinity(None, &one)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin() -> io::Result<()> {
-    Ok(())
 }

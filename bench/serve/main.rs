@@ -22,6 +22,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use sockeye_bench::{Figures, exit_with_parent, pin, unpin};
+
 use self::client::Dialogues;
 
 /// The bytes of one message.
@@ -133,16 +135,14 @@ fn compare(
     }
     let reference = contenders[0].2.clone();
     for (name, _, rates) in &contenders {
-        let mut ratios: Vec<f64> =
-            rates.iter().zip(&reference).map(|(rate, other)| rate / other).collect();
-        ratios.sort_by(f64::total_cmp);
+        let ratios = Figures::ratios(rates, &reference);
         println!(
             "{}: {name}: {:.0} round trips a second, {:.3} of mio ({:.3} to {:.3} in {rounds} rounds)",
             workload.name,
-            median(rates),
-            ratios[rounds / 2],
-            ratios[0],
-            ratios[rounds - 1],
+            Figures::new(rates.clone()).median(),
+            ratios.median(),
+            ratios.lowest(),
+            ratios.highest(),
         );
     }
     drop(contenders);
@@ -150,12 +150,6 @@ fn compare(
         unpin()?;
     }
     Ok(())
-}
-
-fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }
 
 /// A server in a process of its own, which ends when its input does.
@@ -218,14 +212,6 @@ fn serve(args: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// Ends with the parent, which holds the other end of the input.
-fn exit_with_parent() {
-    std::thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        std::process::exit(0);
-    });
-}
-
 fn announce(address: SocketAddr) -> io::Result<()> {
     println!("{address}");
     io::stdout().flush()
@@ -236,22 +222,4 @@ fn raise_descriptor_limit() -> io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
-}
-
-/// Restricts this process, and the processes that it starts, to one CPU.
-fn pin() -> io::Result<()> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let all = sched_getaffinity(None)?;
-    let mut one = CpuSet::new();
-    if let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|&cpu| all.is_set(cpu)) {
-        one.set(last);
-    }
-    Ok(sched_setaffinity(None, &one)?)
-}
-
-fn unpin() -> io::Result<()> {
-    use rustix::thread::{CpuSet, sched_setaffinity};
-    let mut all = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
-    Ok(sched_setaffinity(None, &all)?)
 }

@@ -6,8 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sockeye::{ListenOptions, Socket, SocketOptions, TcpOptions};
+use sockeye_bench::{Figures, exit_with_parent, pin, unpin};
 
-use crate::{Failure, SIZE, Server, announce, exit_with_parent, median, pin, unpin};
+use crate::{Failure, SIZE, Server, announce};
 
 /// The time of one spin.
 const LIMIT: Duration = Duration::from_micros(200);
@@ -28,7 +29,7 @@ pub fn compare(rounds: usize) -> Result<(), Failure> {
                 rates[index].push(turn(CONTENDERS[index])?);
             }
         }
-        let [std, own, spinning] = [0, 1, 2].map(|index| median(&rates[index]));
+        let [std, own, spinning] = rates.map(|rates| Figures::new(rates).median());
         println!(
             "{name}: std {std:.0} round trips a second; sockeye {:.3} of that, spinning {:.3}, which is {:.3} of sockeye",
             own / std,

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sockeye::{SocketOptions, UnixAddress};
+use sockeye_bench::{Figures, exit_with_parent, pin};
 
 /// The bytes of one message.
 const SIZE: usize = 64;
@@ -39,34 +40,28 @@ fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
     own.opened()?;
     // The null run: the same contender against itself tells the noise.
     let other = UnixStream::connect(&server.path)?;
-    let (mut ratios, mut null, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut own_rates, mut null_rates, mut std_rates) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
-        let (mut reference, mut measured, mut control) = (0.0, 0.0, 0.0);
         let mut order = [0, 1, 2];
         order.rotate_left(round % 3);
         for contender in order {
             match contender {
-                0 => reference = turn(&std, &std)?,
-                1 => measured = turn(&own, &own)?,
-                _ => control = turn(&other, &other)?,
+                0 => std_rates.push(turn(&std, &std)?),
+                1 => own_rates.push(turn(&own, &own)?),
+                _ => null_rates.push(turn(&other, &other)?),
             }
         }
-        ratios.push(measured / reference);
-        null.push(control / reference);
-        rates.push(reference);
     }
-    for list in [&mut ratios, &mut null, &mut rates] {
-        list.sort_by(f64::total_cmp);
-    }
-    let median = |list: &[f64]| list[list.len() / 2];
+    let ratios = Figures::ratios(&own_rates, &std_rates);
+    let null = Figures::ratios(&null_rates, &std_rates);
     println!(
         "ping-pong: {:.3} of UnixStream ({:.3} to {:.3} in {rounds} rounds; UnixStream to itself {:.3}), \
          which makes {:.0} round trips a second; aim {AIM}",
-        median(&ratios),
-        ratios[0],
-        ratios[rounds - 1],
-        median(&null),
-        median(&rates),
+        ratios.median(),
+        ratios.lowest(),
+        ratios.highest(),
+        null.median(),
+        Figures::new(std_rates).median(),
     );
     Ok(())
 }
@@ -127,11 +122,7 @@ impl Drop for Server {
 }
 
 fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
-    // Ends with the parent, which holds the other end.
-    std::thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        std::process::exit(0);
-    });
+    exit_with_parent();
     let listener = UnixListener::bind(path)?;
     for stream in listener.incoming() {
         let mut stream = stream?;
@@ -140,22 +131,5 @@ fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
             while stream.read_exact(&mut buf).and_then(|()| stream.write_all(&buf)).is_ok() {}
         });
     }
-    Ok(())
-}
-
-/// Restricts this process, and the server that it starts, to one CPU.
-#[cfg(target_os = "linux")]
-fn pin() -> io::Result<()> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let all = sched_getaffinity(None)?;
-    let mut one = CpuSet::new();
-    if let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|&cpu| all.is_set(cpu)) {
-        one.set(last);
-    }
-    Ok(sched_setaffinity(None, &one)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin() -> io::Result<()> {
     Ok(())
 }
