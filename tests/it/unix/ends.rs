@@ -10,8 +10,8 @@ use sockeye::{Connector, ErrorKind, Health, ListenOptions, Phase, Socket, Socket
 use super::{OwnServer, StdServer};
 use crate::support::subprocess::in_subprocess;
 use crate::support::{
-    PROMPT, WATCHDOG, assert_ended_with, assert_fails, at_once, crate_kind, ms, read, read_to_end,
-    spawn_blocked, spawn_call, with_watchdog,
+    PROMPT, WATCHDOG, assert_ended_with, assert_fails, at_once, crate_kind, fill_send_buffer, ms,
+    read, read_to_end, spawn_blocked, spawn_call, with_watchdog,
 };
 
 fn pair(options: SocketOptions) -> (Socket, UnixStream) {
@@ -211,7 +211,6 @@ fn an_abort_with_unread_data_ends_a_peer_although_the_program_has_a_duplicate() 
 #[test]
 #[cfg(target_os = "linux")]
 #[cfg_attr(sockeye_bsd, ignore = "only Linux tells that there are no children")]
-#[cfg_attr(sockeye_condvar, ignore = "the event loop may be at the wire, so that it is shut down")]
 fn an_abort_tells_a_blocked_peer_that_its_data_was_not_read() {
     const NAME: &str = "unix::ends::an_abort_tells_a_blocked_peer_that_its_data_was_not_read";
     in_subprocess(NAME, WATCHDOG, || {
@@ -230,6 +229,22 @@ fn an_abort_tells_a_blocked_peer_that_its_data_was_not_read() {
             let client = server.client();
             let socket = server.accept();
             abort(client, &|| socket.abort());
+        }
+        // A thread waits for room, and has the wire last.
+        for _ in 0..5 {
+            let (socket, peer) = clients.open(SocketOptions::new());
+            fill_send_buffer(&socket);
+            let writing = spawn_blocked({
+                let mut socket = socket.clone();
+                move || socket.write(b"x").map_err(|error| error.kind())
+            });
+            let mut sending = peer.try_clone().expect("a descriptor is free");
+            sending.write_all(b"unread").expect("there is room");
+            socket.abort();
+            assert!(writing.join().is_err());
+            let mut all = Vec::new();
+            let error = { &peer }.read_to_end(&mut all).expect_err("the data was not read");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }
         // Without unread data it is an end.
         let (socket, peer) = clients.open(SocketOptions::new());

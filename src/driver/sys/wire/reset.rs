@@ -22,15 +22,14 @@ impl Wire {
         }
     }
 
-    /// [Resets](Self::reset) the connection and closes the descriptor, unless other threads are using it.
+    /// [Resets](Self::reset) the connection and closes the descriptor. If other threads are using it, the last of them
+    /// closes it. They were woken.
     ///
     /// The close of a Unix-domain socket with unread data is a failure for the peer, the only one that there is. A shutdown
     /// before it would show the peer an end. So there is none if the close is certain to end the connection.
     pub(crate) fn reset_and_close(self: Arc<Self>) {
-        match Arc::try_unwrap(self) {
-            Ok(wire) if wire.fails_peer_by_close() && wire.is_sole_descriptor() => drop(wire),
-            Ok(wire) => wire.reset(),
-            Err(wire) => wire.reset(),
+        if !(self.fails_peer_by_close() && self.is_sole_descriptor()) {
+            self.reset();
         }
     }
 
