@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each server is a process of its own. The client is one thread with epoll(7), which keeps one message of each active
-//! dialogue on its way. Every figure of a server is a ratio to mio's in the same round.
+//! dialogue on its way. The servers read with buffers that are larger than a message. Every figure of a server is a ratio
+//! to mio's in the same round.
 
 mod client;
 mod go;

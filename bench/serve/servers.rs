@@ -15,6 +15,8 @@ use crate::{Failure, SIZE, announce, identity};
 
 /// The number of events of one wait.
 const MAX_EVENTS: usize = 256;
+/// The size of the buffer of a read, which is larger than a message.
+const BUFFER: usize = 256;
 
 // -------------------------------------------------------------------- sockeye
 
@@ -64,12 +66,12 @@ fn serve_by_poller(poller: &Poller, sockets: &Receiver<Socket>) -> sockeye::Resu
 
 /// Answers the message that has come. Returns whether the client may send more.
 fn echo(socket: &Socket) -> io::Result<bool> {
-    let mut buf = [0; SIZE];
+    let mut buf = [0; BUFFER];
     match socket.try_read(&mut buf) {
         Ok(0) => Ok(false),
         Ok(bytes) if bytes == SIZE => {
             // The client waits for it, so there is room.
-            let sent = socket.try_write(&buf)?;
+            let sent = socket.try_write(&buf[..SIZE])?;
             if sent == SIZE { Ok(true) } else { Err(ErrorKind::WriteZero.into()) }
         }
         Ok(bytes) => Err(io::Error::other(format!("{bytes} bytes in one piece"))),
@@ -143,7 +145,7 @@ fn serve_by_mio(
 }
 
 fn echo_by_mio(stream: &mut mio::net::TcpStream) -> io::Result<bool> {
-    let mut buf = [0; SIZE];
+    let mut buf = [0; BUFFER];
     loop {
         match stream.read(&mut buf) {
             Ok(0) => return Ok(false),
@@ -167,7 +169,7 @@ fn echo_by_rustls(
             Err(error) => return Err(error),
         }
         tls.process_new_packets().map_err(io::Error::other)?;
-        let mut buf = [0; SIZE];
+        let mut buf = [0; BUFFER];
         loop {
             match tls.reader().read(&mut buf) {
                 Ok(0) => return Ok(false),
@@ -220,7 +222,7 @@ pub fn tokio(threads: usize, identity: Option<&identity::Identity>) -> Result<()
 }
 
 async fn echo_by_tokio(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    let mut buf = [0; SIZE];
+    let mut buf = [0; BUFFER];
     loop {
         match stream.read(&mut buf).await? {
             0 => return Ok(()),

@@ -12,7 +12,8 @@ import (
 	"strconv"
 )
 
-const size = 64
+// The size of the buffer of a read, which is larger than a message.
+const size = 256
 
 func main() {
 	if err := serve(); err != nil {
