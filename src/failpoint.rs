@@ -61,6 +61,7 @@ bugs! {
     PollerForgetsLevel: "A level-triggered key that was reported is not looked at again.",
     PollerForgetsMissed: "The end of a turn does not make the event loop look at a wire that it has left alone.",
     PollerForgetsRoom: "The event loop does not report room in the send buffer to a poller.",
+    PollerForgetsSecondKey: "A second key of a socket replaces the first one in the epoll(7) of their poller.",
     PollerHidesLateClient: "A client that is taken for a poller during a close is not returned.",
     PollerHidesMissed: "After a look that was missed, the kernel still reports to the poller, and not to the event loop.",
     PollerHidesRest: "What a thread leaves unread is not reported to another one that waits.",

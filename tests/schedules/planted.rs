@@ -302,6 +302,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
     ),
     ("PollerForgetsMissed", Waiting::Poll, &["polling::what_a_reader_leaves_is_reported"]),
     ("PollerForgetsRoom", Waiting::Poll, &["polling::room_in_the_send_buffer_is_reported"]),
+    ("PollerForgetsSecondKey", Waiting::Poll, &["polling::a_socket_has_two_keys_of_one_poller"]),
     (
         "PollerHidesLateClient",
         Waiting::Poll,

@@ -248,10 +248,10 @@ impl WatchList {
                     && !other.marks.registered().is_nothing()
                     && std::ptr::eq(other.poller.as_ptr(), Arc::as_ptr(&poller))
             };
-            if self.iter().enumerate().any(is_other) {
+            let registered = known.and(wanted);
+            if self.iter().enumerate().any(is_other) && !planted!(PollerForgetsSecondKey) {
                 continue;
             }
-            let registered = known.and(wanted);
             if registrations.register(wire, watch.key, registered) {
                 if let Some(watch) = self.iter_mut().nth(index) {
                     watch.marks.set_registered(registered);
