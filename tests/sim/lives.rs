@@ -6,7 +6,7 @@ use sockeye::sim::{self, Scenario, ScenarioKind};
 
 use crate::first_violation;
 
-/// A number of scenarios that takes half a minute without optimisation.
+/// A number of scenarios that takes two minutes without optimisation.
 const SCENARIOS: u64 = 12_000;
 
 /// Seeds that once broke a rule.

@@ -453,9 +453,9 @@ mod tests {
         assert!(marks.registered() == Ready::WRITABLE);
     }
 
+    /// With 64-bit pointers the fields leave no room.
     #[test]
-    #[cfg(target_pointer_width = "64")]
     fn a_watch_is_small() {
-        assert_eq!(size_of::<Watch>(), 24);
+        assert!(size_of::<Watch>() <= 24);
     }
 }
