@@ -339,7 +339,7 @@ impl ConnectionState {
     pub(crate) fn take_idle_slot(&mut self) -> Option<IdleSlot> {
         match std::mem::replace(&mut self.monitor, Monitor::Off) {
             Monitor::Queued(idle_slot) => Some(idle_slot),
-            Monitor::Off | Monitor::Full | Monitor::ErrorsOnly => None,
+            Monitor::Off | Monitor::Full { .. } | Monitor::ErrorsOnly => None,
         }
     }
 }

@@ -96,7 +96,7 @@ impl Connection {
         // A reader queues the socket on releasing the turn.
         let register = handshaking || wanted && !state.recv.turn.is_held();
         if register {
-            state.monitor = Monitor::Full;
+            state.monitor = Monitor::FULL;
         }
         if handshaking {
             // From now on the event loop keeps the handshake's timer.
@@ -165,7 +165,7 @@ impl Connection {
                 return kept;
             }
             Background::WatchEof => match state.monitor {
-                Monitor::Full => {}
+                Monitor::Full { .. } => {}
                 Monitor::ErrorsOnly if failed => {}
                 // Such as urgent data, which stays pending.
                 Monitor::ErrorsOnly => return NextStep::Keep,
@@ -248,7 +248,7 @@ impl Connection {
             IngestResult::Unable => return NextStep::RunLater,
         }
         let is_needed = state.reports_readiness || state.awaits_data();
-        if state.machine.has_unread() && !is_needed && state.monitor == Monitor::Full {
+        if state.machine.has_unread() && !is_needed && state.monitor.is_full() {
             state.monitor = Monitor::ErrorsOnly;
             return NextStep::ErrorsOnly;
         }
@@ -369,7 +369,7 @@ impl ConnectionState {
     /// Ends monitoring. A queued socket stays queued, and the event loop starts again later.
     pub(crate) fn stop_monitor(&mut self) {
         match self.monitor {
-            Monitor::Full | Monitor::ErrorsOnly => self.monitor = Monitor::Off,
+            Monitor::Full { .. } | Monitor::ErrorsOnly => self.monitor = Monitor::Off,
             Monitor::Off | Monitor::Queued(_) => {}
         }
     }
@@ -394,7 +394,7 @@ impl ConnectionState {
                 Some(Interest::READABLE)
             }
             (Background::Nothing, _) => None,
-            (Background::WatchEof | Background::WatchErrors, Monitor::Full) => {
+            (Background::WatchEof | Background::WatchErrors, Monitor::Full { .. }) => {
                 Some(Interest::READABLE)
             }
             (Background::WatchEof | Background::WatchErrors, Monitor::ErrorsOnly) => {

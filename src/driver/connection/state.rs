@@ -87,10 +87,18 @@ pub(crate) enum Monitor {
     Off,
     /// The event loop will start when the turn has been free for a while.
     Queued(IdleSlot),
-    /// For readable data and failures.
-    Full,
+    /// For readable data and failures. Since a poller last needed that, this many reading turns have ended.
+    Full { unneeded_turns: u8 },
     /// For failures only, because data is unread.
     ErrorsOnly,
+}
+
+impl Monitor {
+    pub(crate) const FULL: Monitor = Monitor::Full { unneeded_turns: 0 };
+
+    pub(crate) fn is_full(self) -> bool {
+        matches!(self, Monitor::Full { .. })
+    }
 }
 
 /// The socket's work on a worker thread: starting its handshake, or ingesting received data.

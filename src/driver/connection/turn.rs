@@ -291,7 +291,7 @@ impl Connection {
             return self.end_watched_turn(state, Side::Read);
         }
         let Ok(loop_handle) = LoopHandle::get() else { return };
-        let is_registered = matches!(state.monitor, Monitor::Full | Monitor::ErrorsOnly);
+        let is_registered = matches!(state.monitor, Monitor::Full { .. } | Monitor::ErrorsOnly);
         let scan_idle = self.queue_for_monitoring(&mut state, loop_handle);
         drop(state);
         if is_registered {

@@ -30,6 +30,12 @@ pub(super) struct Readiness {
     pub(super) busy: Ready,
 }
 
+/// The number of reading turns after which the event loop stops to monitor a socket that no poller waits for.
+///
+/// The next event usually makes it stop. But if a thread always reads the data first, the kernel wakes the event loop for each
+/// segment, and then has no event for it.
+const MAX_UNNEEDED_TURNS: u8 = 16;
+
 impl ConnectionState {
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
@@ -65,6 +71,20 @@ impl ConnectionState {
             && !planted!(PollerForgetsRoom)
             && !self.machine.is_tls()
             && self.awaited_of_loop().has(Ready::WRITABLE)
+    }
+
+    /// Returns whether the event loop need not monitor the wire any more until the socket is idle. Counts the turn of `side`,
+    /// which ends.
+    fn is_monitor_over(&mut self, side: Side) -> bool {
+        let is_needed = self.needs_monitor_now();
+        match &mut self.monitor {
+            Monitor::Full { unneeded_turns } if side == Side::Read && !is_needed => {
+                *unneeded_turns += 1;
+                *unneeded_turns >= MAX_UNNEEDED_TURNS
+            }
+            Monitor::ErrorsOnly => !self.awaits_data(),
+            Monitor::Full { .. } | Monitor::Off | Monitor::Queued(_) => false,
+        }
     }
 
     /// Has the kernel report to the pollers themselves, once the socket is open. If a look was missed, the event loop looks
@@ -206,8 +226,8 @@ impl Connection {
     /// Has the event loop monitor the socket: now if a poller waits for data, and otherwise once it is idle. Returns the
     /// command to [post](post_monitoring) without the lock.
     ///
-    /// A registration that is not needed now is left alone. The next event narrows it, and perhaps it is needed again
-    /// before that.
+    /// A registration that is not needed now is left alone. Perhaps it is needed again before the next event, which narrows
+    /// it, and before [`MAX_UNNEEDED_TURNS`].
     pub(crate) fn start_monitoring(
         self: &Arc<Self>,
         state: &mut ConnectionState,
@@ -218,13 +238,14 @@ impl Connection {
             let scan_idle = !is_handled && self.queue_for_monitoring(state, loop_handle);
             return scan_idle.then_some(Command::ScanIdle);
         }
-        if state.monitor == Monitor::Full {
+        if state.monitor.is_full() {
+            state.monitor = Monitor::FULL;
             return None;
         }
         if let Some(idle_slot) = state.take_idle_slot() {
             loop_handle.idle_list().remove(idle_slot, &**self);
         }
-        state.monitor = Monitor::Full;
+        state.monitor = Monitor::FULL;
         Some(Command::UpdateInterest(self.loop_source()))
     }
 
@@ -274,8 +295,8 @@ impl Connection {
             if let (true, true, Ok(loop_handle)) =
                 (is_due, state.is_monitorable(), LoopHandle::get())
             {
-                if state.monitor == Monitor::ErrorsOnly && !state.awaits_data() {
-                    // The data is read now. The event loop monitors the socket again once it is idle.
+                if state.is_monitor_over(side) {
+                    // The data is read. The event loop monitors the socket again once it is idle.
                     scan_idle = self.queue_for_monitoring(&mut state, loop_handle);
                     command = Some(Command::UpdateInterest(self.loop_source()));
                 } else {
