@@ -1,6 +1,6 @@
 //! Scenarios of the state machine in the simulator.
 //!
-//! `SIM_LIVES=1000000` runs more scenarios; `SIM_SEED=n` runs one and prints its trace.
+//! `SIM_LIVES=1000000` runs more scenarios, from seed `SIM_FIRST`; `SIM_SEED=n` runs one and prints its trace.
 
 mod corpus;
 mod lives;
