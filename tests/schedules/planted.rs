@@ -325,6 +325,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "PollerLosesWake",
         Waiting::Poll,
         &[
+            "polling::a_record_behind_others_is_not_lost",
             "polling::a_wake_ends_a_wait_that_is_about_to_sleep",
             "polling::one_of_two_waiting_threads_sees_a_record",
             "polling::two_waiting_threads_share_the_events",
@@ -417,12 +418,14 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
 /// Bugs of the machine, which the simulator (`tests/sim`) finds.
 const OF_THE_MACHINE: &[&str] = &[
     "AcceptorSpins",
+    "AsksEndedProxy",
     "ClientHelloTrusted",
     "DialsDenied",
     "FinBeforeData",
     "KeepsStaleTimer",
     "LosesWritable",
     "RetriesAtOnce",
+    "TruncationSpins",
     "TrustsPlaintext",
 ];
 

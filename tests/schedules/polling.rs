@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use sockeye::model::{Peer, PeerSaw};
 use sockeye::{Event, Events, Interest, ListenOptions, Poller, Socket, listen, listen_with};
@@ -436,6 +437,49 @@ fn one_of_two_waiting_threads_sees_a_record() {
         let seen: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert_eq!(seen, 1);
         assert_eq!(try_read(&socket), b"1");
+        drop(socket);
+        assert_eq!(serving.join().unwrap(), (Vec::new(), PeerSaw::Fin));
+        assert_eq!(connector.open_sockets(), 0);
+    });
+}
+
+/// Over TLS a check of a key receives, and may find several records. The event of the next one may come while some are
+/// unread, or to another thread during the check.
+#[test]
+fn a_record_behind_others_is_not_lost() {
+    explore("a record behind others is not lost", || {
+        let TestSocket { connector, socket, peer } = TestSocket::connecting(without_tickets());
+        let serving = spawn(move || TlsPeer::new(peer, 0).serve_after_records(&[b"1", b"2", b"3"]));
+        socket.opened().unwrap();
+        let poller = Arc::new(Poller::new().unwrap());
+        poller.add(&socket, KEY, READABLE).unwrap();
+        let (socket, read) = (Arc::new(socket), Arc::new(Mutex::new(Vec::new())));
+        let serve = {
+            let (socket, read) = (Arc::clone(&socket), Arc::clone(&read));
+            move |poller: &Poller, limit| {
+                for event in wait_for(poller, 1, limit) {
+                    let mut byte = [0];
+                    if socket.try_read(&mut byte).is_ok() {
+                        read.lock().unwrap().push(byte[0]);
+                    }
+                    poller.modify(event.key, READABLE).unwrap();
+                }
+            }
+        };
+        let other = {
+            let (poller, serve) = (Arc::clone(&poller), serve.clone());
+            spawn(move || {
+                serve(&poller, Some(Duration::ZERO));
+                // This thread may have read the last record.
+                poller.wake();
+            })
+        };
+        while read.lock().unwrap().len() < 3 {
+            serve(&poller, None);
+        }
+        other.join().unwrap();
+        drop(serve);
+        assert_eq!(*read.lock().unwrap(), b"123");
         drop(socket);
         assert_eq!(serving.join().unwrap(), (Vec::new(), PeerSaw::Fin));
         assert_eq!(connector.open_sockets(), 0);

@@ -259,14 +259,22 @@ impl TlsPeer {
     }
 
     /// Sends these bytes as soon as it can, and close_notify after the peer's EOF.
-    pub fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
+    pub fn serve_after_some(self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
+        self.serve_after_records(&[bytes])
+    }
+
+    /// The same with several records, each sent by itself.
+    pub fn serve_after_records(mut self, records: &[&[u8]]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
             let (came, peer_saw) = self.peer.wait_any();
             self.take(&came);
             if !sent && !self.tls.is_handshaking() {
                 sent = true;
-                self.tls.writer().write_all(bytes).expect("it is buffered");
+                for record in records {
+                    self.tls.writer().write_all(record).expect("it is buffered");
+                    self.flush();
+                }
             }
             if peer_saw.is_some() {
                 self.tls.send_close_notify();

@@ -44,7 +44,7 @@ impl ConnectionState {
     /// is not known, because a receive stops at a passed descriptor.
     pub(super) fn has_nothing_unreported(&mut self, poller: &PollerInner, id: WatchId) -> bool {
         let is_drained = self.recv.predictor.has_drained() || planted!(PollerSkipsLook);
-        let may_stop_early = self.machine.is_tls() || self.wire.is_unix();
+        let may_stop_early = self.wire.is_unix();
         let watches = self.extras.watches_mut();
         is_drained && !may_stop_early && watches.is_some_and(|it| it.is_told_of_data(poller, id))
     }

@@ -330,6 +330,7 @@ impl Connection {
                     state.machine.handle_recv_event(permit, what, clock::now())
                 }
                 Ok(bytes) => {
+                    state.recv.predictor.on_progress(bytes < max, true);
                     recv_buf.advance(bytes);
                     let (back, actions) = self.ingest(state, permit, recv_buf);
                     state = back;
@@ -340,7 +341,10 @@ impl Connection {
                         Failure::Connection(fault) => RecvEvent::Failed(fault),
                         failure => {
                             over = match failure {
-                                Failure::WouldBlock => Some(IngestResult::All),
+                                Failure::WouldBlock => {
+                                    state.recv.predictor.on_refused();
+                                    Some(IngestResult::All)
+                                }
                                 Failure::Call(_) => Some(IngestResult::Unable),
                                 _ => None,
                             };

@@ -415,12 +415,16 @@ impl PollSource for Connection {
             let mut state = self.state();
             let watches = state.extras.watches_mut()?;
             if !watches.begin_check(poller, id) {
+                // The other check may have received before the event. Then no further event is to be relied on.
+                state.deregister_watch(poller, id);
                 return None;
             }
             if watches.is_overregistered(poller, id) {
                 // Otherwise each segment would wake a thread for nothing. Whatever is awaited is registered again.
                 state.deregister_watch(poller, id);
             }
+            // A look over TLS receives.
+            state.recv.predictor.on_reported();
             let unwinding = AbandonCheck { connection: &self, poller, id };
             let wire = state.readiness().wire;
             state.note_reported(poller, id, reported, wire);
@@ -433,12 +437,7 @@ impl PollSource for Connection {
             let Readiness { ready, wire, busy } = state.readiness();
             let watches = state.extras.watches_mut()?;
             match watches.check(poller, id, ready, wire) {
-                Checked::Report(report) => {
-                    if report.ready.has(Ready::READABLE) {
-                        state.recv.predictor.on_reported();
-                    }
-                    return Some(report);
-                }
+                Checked::Report(report) => return Some(report),
                 Checked::Gone => return None,
                 Checked::Nothing => {}
                 // This thread takes it out of the queue, or another one that it notifies at the end of its wait.
