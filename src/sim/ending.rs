@@ -54,7 +54,13 @@ impl World {
                 remote.abandon_write(&mut self.net)?;
                 remote.user_call(UserCall::CloseWrite, &mut self.net)?;
             }
-            Remote::Scripted(peer) => peer.end(&mut self.net),
+            Remote::Scripted(peer) => {
+                peer.end(&mut self.net);
+                if self.net.corrupted_bytes {
+                    // A machine that cannot decipher a proxy's close_notify waits for FIN.
+                    self.net.finish_proxy();
+                }
+            }
         }
         loop {
             let before = self.net.trace.len();
