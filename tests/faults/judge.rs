@@ -12,8 +12,8 @@ use sockeye::{ErrorKind, Socket};
 use crate::support::peer::Server;
 use crate::support::process::descriptors;
 use crate::support::{
-    HasErrorKind, PROMPT, SpawnedCall, WATCHDOG, assert_fails, call, eventually, read,
-    read_exactly, spawn_blocked, write_until_error,
+    HasErrorKind, PROMPT, SpawnedCall, WATCHDOG, assert_fails, eventually, read, read_exactly,
+    spawn_blocked, spawn_call, write_until_error,
 };
 
 /// The delay that a busy machine may add to any deadline.
@@ -89,7 +89,7 @@ impl LeakCheck {
 
 /// Checks that a socket to a peer in this process works from connect to close.
 pub fn works() {
-    call(live).join();
+    spawn_call(live).join();
 }
 
 fn live() {

@@ -55,8 +55,8 @@ fn main() -> std::process::ExitCode {
         [] => case::run_all(""),
         ["cases", filter] => case::run_all(filter),
         ["sweep"] => sweep::run(None),
-        ["sweep", call] => sweep::run(Some(spawn_call)),
-        ["sweep", spawn_call, error, when] => sweep::again(spawn_call, error, when),
+        ["sweep", call] => sweep::run(Some(call)),
+        ["sweep", call, error, when] => sweep::again(call, error, when),
         ["soak"] => soak::run(),
         // What these processes start themselves.
         ["case", name] => case::play(name),

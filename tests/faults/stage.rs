@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions, TcpOptions};
+use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 
 use crate::judge::{BlockedCalls, fails_not, told_ever_after};
 use crate::remote::Remote;
 use crate::support::tls::ask;
-use crate::support::{PROMPT, WATCHDOG, assert_fails, read};
+use crate::support::{PROMPT, WATCHDOG, assert_fails, read, small_send_buffer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketPhase {
@@ -134,11 +134,6 @@ impl SocketPhase {
     }
 }
 
-/// Returns options with a small send buffer, so that writes soon block.
-pub fn little_room() -> SocketOptions {
-    SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096))
-}
-
 /// Checks the results of the waiting calls in one stage after this fault.
 pub fn strikes(
     stage: SocketPhase,
@@ -146,7 +141,7 @@ pub fn strikes(
     kind: Option<ErrorKind>,
 ) {
     let mut peer = Remote::start();
-    let socket = stage.reach(&mut peer, little_room());
+    let socket = stage.reach(&mut peer, small_send_buffer());
     let waiters = stage.waiters(&socket);
     let cause = fault(&mut peer);
     waiters.at_once(cause, kind);

@@ -8,11 +8,12 @@ use sockeye::{ErrorKind, Socket, SocketOptions, TcpOptions};
 use crate::case::FaultCase;
 use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
-use crate::stage::{SocketPhase, small_send_buffer};
+use crate::stage::SocketPhase;
 use crate::support::peer::listen_with_room;
 use crate::support::tls::Opening;
 use crate::support::{
-    WATCHDOG, assert_bytes_eq, ms, random_bytes, read_exactly, read_to_end, spawn_call,
+    WATCHDOG, assert_bytes_eq, ms, random_bytes, read_exactly, read_to_end, small_send_buffer,
+    spawn_call,
 };
 
 const LIMIT: Duration = ms(700);

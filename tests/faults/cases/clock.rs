@@ -10,9 +10,9 @@ use crate::case::{FaultCase, ProcessKind, skip};
 use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
 use crate::server::Server;
-use crate::stage::{SocketPhase, small_send_buffer};
+use crate::stage::SocketPhase;
 use crate::support::peer::black_hole;
-use crate::support::{assert_fails, ms};
+use crate::support::{assert_fails, ms, small_send_buffer};
 use crate::tour;
 
 const LIMIT: Duration = ms(800);

@@ -8,9 +8,10 @@ use sockeye::{Connector, ErrorKind, Socket};
 use crate::case::FaultCase;
 use crate::judge::{BlockedCalls, SLACK, fails_not};
 use crate::remote::Remote;
-use crate::stage::{SocketPhase, small_send_buffer};
+use crate::stage::SocketPhase;
 use crate::support::{
-    WATCHDOG, assert_fails, eventually, fill_send_buffer, ms, timed, write_until_error,
+    WATCHDOG, assert_fails, eventually, fill_send_buffer, ms, small_send_buffer, timed,
+    write_until_error,
 };
 
 const LIMIT: Duration = ms(700);

@@ -11,8 +11,8 @@ use crate::case::{FaultCase, ProcessKind};
 use crate::judge::{BlockedCalls, SLACK, told_ever_after};
 use crate::remote::Remote;
 use crate::space::{Space, V4, V6, here, ip};
-use crate::stage::{SocketPhase, small_send_buffer};
-use crate::support::{assert_fails, eventually, fill_send_buffer, ms, timed};
+use crate::stage::SocketPhase;
+use crate::support::{assert_fails, eventually, fill_send_buffer, ms, small_send_buffer, timed};
 
 const LIMIT: Duration = ms(1000);
 

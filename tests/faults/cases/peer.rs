@@ -8,8 +8,8 @@ use sockeye::{ErrorKind, Socket};
 use crate::case::FaultCase;
 use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
-use crate::stage::{SocketPhase, small_send_buffer, strikes};
-use crate::support::{WATCHDOG, at_once, ms, read, read_exactly};
+use crate::stage::{SocketPhase, strikes};
+use crate::support::{WATCHDOG, at_once, ms, read, read_exactly, small_send_buffer};
 
 const LIMIT: Duration = ms(700);
 

@@ -7,8 +7,8 @@ use sockeye::{ErrorKind, Socket};
 use crate::case::FaultCase;
 use crate::judge::BlockedCalls;
 use crate::remote::Remote;
-use crate::stage::{SocketPhase, small_send_buffer, strikes};
-use crate::support::ms;
+use crate::stage::{SocketPhase, strikes};
+use crate::support::{ms, small_send_buffer};
 
 use super::peer::lives_on;
 
