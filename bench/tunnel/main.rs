@@ -1,5 +1,5 @@
-//! A gibibyte through `sockeye::tunnel` and through a loop of reads and writes with `std`, in turns: the processor time of
-//! the relaying process.
+//! A gibibyte through `sockeye::tunnel`, through a loop of reads and writes with `std` and through socat, in turns: the
+//! processor time of the relaying process, and the throughput.
 //!
 //! ```text
 //! cargo bench -p sockeye-bench --bench tunnel                 9 rounds

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use sockeye_bench::{Figures, exit_with_parent};
@@ -32,26 +32,41 @@ pub fn run(mut args: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>>
     }
 }
 
+/// What one turn took, in ms.
+#[derive(Clone, Copy)]
+struct Turn {
+    processor: f64,
+    wall: f64,
+}
+
 fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
     let sink = TcpListener::bind("127.0.0.1:0")?;
     let target = sink.local_addr()?;
-    let mut relays = [
+    let mut relays = vec![
         Relay::start("loop", target)?,
         Relay::start("tunnel", target)?,
         Relay::start("loop", target)?,
     ];
-    let mut times = [const { Vec::new() }; 3];
+    if Socat::is_installed() {
+        relays.push(Relay::Socat(target));
+    } else {
+        println!("skipped: socat is not installed, or this is not Linux");
+    }
+    let mut turns = vec![Vec::new(); relays.len()];
     // The first round warms up.
     for round in 0..=rounds {
         for offset in 0..relays.len() {
             let index = (round + offset) % relays.len();
-            let time = relays[index].turn(&sink)?;
+            let turn = relays[index].turn(&sink)?;
             if round > 0 {
-                times[index].push(time);
+                turns[index].push(turn);
             }
         }
     }
-    let [reference, own, control] = times;
+    let processor = |index: usize| turns[index].iter().map(|turn: &Turn| turn.processor).collect();
+    let rate = |index: usize| turns[index].iter().map(|turn| 1.0 / turn.wall).collect();
+    let (reference, own, control): (Vec<_>, Vec<_>, Vec<_>) =
+        (processor(0), processor(1), processor(2));
     let ratios = Figures::ratios(&own, &reference);
     println!(
         "tunnel: {:.3} of the processor time of a loop ({:.3} to {:.3} in {rounds} rounds; a loop to itself {:.3}), which \
@@ -62,13 +77,41 @@ fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
         Figures::ratios(&control, &reference).median(),
         Figures::new(reference).median(),
     );
+    if turns.len() > 3 {
+        let times = Figures::ratios(&own, &processor(3));
+        let (own, socat): (Vec<_>, Vec<_>) = (rate(1), rate(3));
+        let rates = Figures::ratios(&own, &socat);
+        println!(
+            "tunnel: {:.3} of the processor time of socat ({:.3} to {:.3}), and {:.3} of its throughput ({:.3} to {:.3}); \
+             aims 0.5 and 0.95",
+            times.median(),
+            times.lowest(),
+            times.highest(),
+            rates.median(),
+            rates.lowest(),
+            rates.highest(),
+        );
+    }
     Ok(())
 }
 
 /// A relay in a process of its own.
-struct Relay {
+enum Relay {
+    Own(OwnRelay),
+    /// A socat to this target, started for each turn.
+    Socat(SocketAddr),
+}
+
+/// A relay of this benchmark, which reports the processor time of each connection.
+struct OwnRelay {
     child: Child,
     output: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+/// A socat, which relays one connection.
+struct Socat {
+    child: Child,
     address: SocketAddr,
 }
 
@@ -82,40 +125,120 @@ impl Relay {
         let mut output = BufReader::new(child.stdout.take().ok_or("the output is piped")?);
         let mut line = String::new();
         output.read_line(&mut line)?;
-        Ok(Relay { child, output, address: line.trim().parse()? })
+        Ok(Relay::Own(OwnRelay { child, output, address: line.trim().parse()? }))
     }
 
-    /// Sends a gibibyte through the relay. Returns the processor time that it took, in ms.
-    fn turn(&mut self, sink: &TcpListener) -> Result<f64, Box<dyn Error>> {
-        let mut source = TcpStream::connect(self.address)?;
-        let (mut drained, _) = sink.accept()?;
-        let received = thread::scope(|scope| {
-            let draining = scope.spawn(move || -> io::Result<usize> {
-                let (mut buf, mut all) = (vec![0; BUFFER], 0);
-                loop {
-                    match drained.read(&mut buf)? {
-                        0 => return Ok(all),
-                        bytes => all += bytes,
-                    }
-                }
-            });
-            let buf = vec![7; BUFFER];
-            for _ in 0..SIZE / BUFFER {
-                source.write_all(&buf)?;
+    /// Sends a gibibyte through the relay.
+    fn turn(&mut self, sink: &TcpListener) -> Result<Turn, Box<dyn Error>> {
+        match self {
+            Relay::Own(relay) => {
+                let wall = transfer(relay.address, sink)?;
+                let mut line = String::new();
+                relay.output.read_line(&mut line)?;
+                Ok(Turn { processor: line.trim().parse()?, wall })
             }
-            source.shutdown(Shutdown::Write)?;
-            draining.join().unwrap_or_else(|_| Err(io::Error::other("the sink panicked")))
-        })?;
-        if received != SIZE {
-            return Err(format!("only {received} bytes arrived").into());
+            Relay::Socat(target) => {
+                let mut socat = Socat::start(*target)?;
+                let wall = transfer(socat.address, sink)?;
+                Ok(Turn { processor: socat.end()?, wall })
+            }
         }
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(line.trim().parse()?)
     }
 }
 
-impl Drop for Relay {
+/// Sends a gibibyte through a relay. Returns the time that it took, in ms.
+fn transfer(relay: SocketAddr, sink: &TcpListener) -> Result<f64, Box<dyn Error>> {
+    let mut source = connect(relay)?;
+    let begun = Instant::now();
+    let (mut drained, _) = sink.accept()?;
+    let received = thread::scope(|scope| {
+        let draining = scope.spawn(move || -> io::Result<usize> {
+            let (mut buf, mut all) = (vec![0; BUFFER], 0);
+            loop {
+                match drained.read(&mut buf)? {
+                    0 => return Ok(all),
+                    bytes => all += bytes,
+                }
+            }
+        });
+        let buf = vec![7; BUFFER];
+        for _ in 0..SIZE / BUFFER {
+            source.write_all(&buf)?;
+        }
+        source.shutdown(Shutdown::Write)?;
+        draining.join().unwrap_or_else(|_| Err(io::Error::other("the sink panicked")))
+    })?;
+    if received != SIZE {
+        return Err(format!("only {received} bytes arrived").into());
+    }
+    Ok(begun.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Connects to a relay that may just start.
+fn connect(relay: SocketAddr) -> io::Result<TcpStream> {
+    let mut tries = 0;
+    loop {
+        match TcpStream::connect(relay) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && tries < 200 => {
+                tries += 1;
+                thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
+impl Socat {
+    fn is_installed() -> bool {
+        // Its time is read there.
+        if !std::path::Path::new("/proc/self/stat").exists() {
+            return false;
+        }
+        let mut command = Command::new("socat");
+        command.arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    fn start(target: SocketAddr) -> io::Result<Self> {
+        // A port that was free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let child = Command::new("socat")
+            .arg(format!("-b{BUFFER}"))
+            .arg(format!("TCP-LISTEN:{},bind={},reuseaddr", address.port(), address.ip()))
+            .arg(format!("TCP:{target}"))
+            .stdin(Stdio::null())
+            .spawn()?;
+        Ok(Socat { child, address })
+    }
+
+    /// Waits until it has ended by itself. Returns its processor time in ms.
+    fn end(&mut self) -> Result<f64, Box<dyn Error>> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            let stat = std::fs::read_to_string(&path)?;
+            // The fields behind the name, from the third one.
+            let fields: Vec<&str> =
+                stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+            // The process is a zombie until this one has waited for it.
+            if let ["Z", ..] = fields[..] {
+                self.child.wait()?;
+                let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+                return Ok(ticks * 1e3 / rustix::param::clock_ticks_per_second() as f64);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err("socat has not ended".into())
+    }
+}
+
+impl Drop for Socat {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for OwnRelay {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 
-use crate::support::peer::listen_on;
+use crate::support::net;
+use crate::support::peer::listen;
 use crate::support::subprocess::{TestProcess, next_line, say, this_binary};
 use crate::support::tls::{ASK, GO, authority, provider, server_config};
 
@@ -79,13 +80,8 @@ impl Server {
 pub fn serve() -> ExitCode {
     let config = server_config().config();
     let [plain, secured, upgraded] = [Sort::Plain, Sort::Secured, Sort::Upgraded].map(|sort| {
-        let first = listen_on((Ipv4Addr::new(127, 0, 0, 1), 0).into(), 1024, None);
-        let port = first.local_addr().expect("it listens").port();
-        accept(first, sort, &config);
-        for last in 2..=ADDRESSES {
-            let address = (Ipv4Addr::new(127, 0, 0, last), port).into();
-            accept(listen_on(address, 1024, None), sort, &config);
-        }
+        let (port, listeners) = listen_on_all();
+        listeners.into_iter().for_each(|listener| accept(listener, sort, &config));
         port
     });
     let site = Site { plain, secured, upgraded, root: authority().pem() };
@@ -93,6 +89,23 @@ pub fn serve() -> ExitCode {
     // Standard input ends with the parent process.
     while next_line().is_some() {}
     ExitCode::SUCCESS
+}
+
+/// Listens on one port of all addresses.
+fn listen_on_all() -> (u16, Vec<TcpListener>) {
+    loop {
+        let first = listen();
+        let port = first.local_addr().expect("it listens").port();
+        let others = (2..=ADDRESSES).map(|last| {
+            let address = (Ipv4Addr::new(127, 0, 0, last), port).into();
+            net::listen_on(address, 1024, None)
+        });
+        // A socket of another process may have the port on another address.
+        if let Ok(mut listeners) = others.collect::<io::Result<Vec<_>>>() {
+            listeners.push(first);
+            return (port, listeners);
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

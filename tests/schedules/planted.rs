@@ -207,7 +207,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "IngestionForgetsMissed",
         Waiting::Poll,
         &[
-            "polling::a_modify_against_a_record_is_not_lost",
+            "polling::a_record_during_a_check_of_the_health_is_not_lost",
             "securing::a_check_of_the_health_hides_no_end",
         ],
     ),
