@@ -105,7 +105,10 @@ impl LingerQueue {
     /// Polls every wire once, without holding the lock during a poll, until `is_over` returns `true`. The next call
     /// continues an unfinished round.
     pub(crate) fn poll_all(&self, is_over: impl Fn() -> bool) -> LingerState {
-        self.max.store(wires_allowed(), Ordering::Relaxed);
+        // The program may have changed its limit. While it has no free descriptor, the limit is not known.
+        if let Some(descriptors) = socket::max_descriptors() {
+            self.max.store(wires_allowed_by(Some(descriptors)), Ordering::Relaxed);
+        }
         let mut over = false;
         let mut list = self.lock();
         if list.wires.front().is_some_and(|front| front.round == list.round) {
@@ -146,7 +149,7 @@ impl LingerQueue {
     fn max_wires(&self) -> usize {
         match self.max.load(Ordering::Relaxed) {
             0 => {
-                let max = wires_allowed();
+                let max = wires_allowed_by(socket::max_descriptors());
                 self.max.store(max, Ordering::Relaxed);
                 max
             }
@@ -165,11 +168,7 @@ impl LingeringWires {
     }
 }
 
-/// Returns an eighth of the process's current descriptor limit. The rest is for open sockets.
-fn wires_allowed() -> usize {
-    wires_allowed_by(socket::max_descriptors())
-}
-
+/// Returns an eighth of the process's descriptor limit. The rest is for open sockets.
 fn wires_allowed_by(descriptors: Option<u64>) -> usize {
     let eighth = descriptors.map_or(MAX_WIRES, |all| usize::try_from(all / 8).unwrap_or(MAX_WIRES));
     eighth.clamp(1, MAX_WIRES)

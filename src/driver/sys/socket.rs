@@ -3,9 +3,13 @@
 use std::io;
 use std::net::TcpStream;
 
+#[cfg(all(unix, not(sockeye_shuttle)))]
+use rustix::process::{Resource, getrlimit};
 use socket2::{SockRef, Type};
 
 use super::errno::is_not_a_socket;
+#[cfg(all(unix, not(sockeye_shuttle)))]
+use crate::panic::catch_panic;
 
 /// Creates a stream socket that does not block.
 #[cfg(all(
@@ -116,10 +120,40 @@ pub(crate) fn make_blocking(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the maximum number of descriptors of this process, if the system has one.
+/// Returns the maximum number of descriptors of this process, if the system has one and tells it.
 pub(crate) fn max_descriptors() -> Option<u64> {
     #[cfg(all(unix, not(sockeye_shuttle)))]
-    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    return match std::fs::read_to_string("/proc/self/limits") {
+        Ok(limits) => max_descriptors_in(&limits),
+        // rustix panics if the call fails. A filter of system calls can deny it, and those of systemd services often do.
+        Err(_) => catch_panic(|| getrlimit(Resource::Nofile).current).flatten(),
+    };
     #[cfg(not(all(unix, not(sockeye_shuttle))))]
     None
+}
+
+/// Returns the soft limit of descriptors in the text of `/proc/self/limits`.
+#[cfg(all(unix, not(sockeye_shuttle)))]
+fn max_descriptors_in(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(all(test, unix, not(sockeye_shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_descriptors_is_found() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             95851                95851                processes \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(max_descriptors_in(limits), Some(1024));
+        assert_eq!(
+            max_descriptors_in("Max open files            unlimited  unlimited files"),
+            None
+        );
+        assert_eq!(max_descriptors_in(""), None);
+        assert_eq!(max_descriptors(), getrlimit(Resource::Nofile).current);
+    }
 }
