@@ -104,7 +104,7 @@ fn a_report_of_data_that_was_read_is_not_believed() {
     });
 }
 
-/// Over TLS a check of the health ingests records. The event may come after that has found nothing.
+/// Over TLS a check of the health ingests records. The event may come after the check has found nothing.
 #[test]
 fn a_record_during_a_check_of_the_health_is_not_lost() {
     explore("a record during a check of the health is not lost", || {

@@ -30,10 +30,10 @@ pub(super) struct Readiness {
     pub(super) busy: Ready,
 }
 
-/// The number of reading turns after which the event loop stops to monitor a socket that no poller waits for.
+/// The number of reading turns after which the event loop stops monitoring a socket that no poller waits for.
 ///
-/// The next event usually makes it stop. But if a thread always reads the data first, the kernel wakes the event loop for each
-/// segment, and then has no event for it.
+/// Usually the next event makes it stop. If a thread always reads the data first, the kernel wakes the event loop for each
+/// segment and then has no event for it.
 const MAX_UNNEEDED_TURNS: u8 = 16;
 
 impl ConnectionState {
@@ -226,8 +226,8 @@ impl Connection {
     /// Has the event loop monitor the socket: now if a poller waits for data, and otherwise once it is idle. Returns the
     /// command to [post](post_monitoring) without the lock.
     ///
-    /// A registration that is not needed now is left alone. Perhaps it is needed again before the next event, which narrows
-    /// it, and before [`MAX_UNNEEDED_TURNS`].
+    /// A registration that is not needed now is left alone, because a poller may soon need it again. The next event narrows
+    /// it, or the last of [`MAX_UNNEEDED_TURNS`].
     pub(crate) fn start_monitoring(
         self: &Arc<Self>,
         state: &mut ConnectionState,
@@ -415,7 +415,7 @@ impl PollSource for Connection {
             let mut state = self.state();
             let watches = state.extras.watches_mut()?;
             if !watches.begin_check(poller, id) {
-                // The other check may have received before the event. Then no further event is to be relied on.
+                // The other check may have received before this event. What came since would be reported to no thread.
                 state.deregister_watch(poller, id);
                 return None;
             }
@@ -423,7 +423,7 @@ impl PollSource for Connection {
                 // Otherwise each segment would wake a thread for nothing. Whatever is awaited is registered again.
                 state.deregister_watch(poller, id);
             }
-            // A look over TLS receives.
+            // Before the look, because over TLS it receives, and then knows what it has left.
             state.recv.predictor.on_reported();
             let unwinding = AbandonCheck { connection: &self, poller, id };
             let wire = state.readiness().wire;

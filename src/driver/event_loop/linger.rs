@@ -105,7 +105,7 @@ impl LingerQueue {
     /// Polls every wire once, without holding the lock during a poll, until `is_over` returns `true`. The next call
     /// continues an unfinished round.
     pub(crate) fn poll_all(&self, is_over: impl Fn() -> bool) -> LingerState {
-        // The program may have changed its limit. While it has no free descriptor, the limit is not known.
+        // The program may have changed its limit. It cannot be read while no descriptor is free.
         if let Some(descriptors) = socket::max_descriptors() {
             self.max.store(wires_allowed_by(Some(descriptors)), Ordering::Relaxed);
         }
