@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{
@@ -25,6 +26,8 @@ const PIPE_BUF: usize = 4096;
 
 /// Maximum number of bytes of one call. The pipe bounds it further.
 const MAX_BYTES: usize = 1 << 20;
+
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// A pipe between two wires. It holds bytes only between a receive and the sends that follow.
 #[derive(Debug)]
@@ -76,12 +79,13 @@ impl Pipe {
     }
 }
 
-/// Blocks SIGPIPE in the calling thread. The end of this drops the signal that the thread's own sends have raised.
+/// Blocks SIGPIPE in the calling thread. The end of this drops the signal that the thread's own sends have raised, and
+/// leaves one that was pending before.
 #[derive(Debug)]
 pub(crate) struct BlockedSigpipe {
     before: SigSet,
-    /// `None` if the signal was blocked before.
-    pending: Option<SignalFd>,
+    /// `None` if the signal was pending before.
+    raised: Option<SignalFd>,
     /// The mask belongs to one thread.
     _of_this_thread: PhantomData<*const ()>,
 }
@@ -91,26 +95,26 @@ impl BlockedSigpipe {
         let mut sigpipe = SigSet::empty();
         sigpipe.add(Signal::SIGPIPE);
         let before = SigSet::thread_get_mask()?;
-        let pending = match before.contains(Signal::SIGPIPE) {
-            true => None,
-            // Made first, because without it the signal could not be unblocked again.
-            false => Some(SignalFd::with_flags(
-                &sigpipe,
-                SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
-            )?),
-        };
+        // Made first, because without it the signal could not be unblocked again.
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let signals = SignalFd::with_flags(&sigpipe, flags)?;
+        let was_pending = poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&NO_WAIT))? > 0;
         sigpipe.thread_block()?;
-        Ok(BlockedSigpipe { before, pending, _of_this_thread: PhantomData })
+        Ok(BlockedSigpipe {
+            before,
+            raised: (!was_pending).then_some(signals),
+            _of_this_thread: PhantomData,
+        })
     }
 }
 
 impl Drop for BlockedSigpipe {
     fn drop(&mut self) {
-        if let Some(pending) = &self.pending {
+        if let Some(raised) = &self.raised {
             // Standard signals do not queue, so there is at most one of this thread, and one of the process.
-            while let Ok(Some(_)) = pending.read_signal() {}
-            let _ = self.before.thread_set_mask();
+            while let Ok(Some(_)) = raised.read_signal() {}
         }
+        let _ = self.before.thread_set_mask();
     }
 }
 
@@ -122,12 +126,21 @@ mod tests {
         SigSet::thread_get_mask().expect("every thread has one").contains(Signal::SIGPIPE)
     }
 
-    /// The default action of the signal would end the process.
-    #[test]
-    fn a_signal_that_was_raised_meanwhile_is_dropped() {
-        assert!(!is_blocked());
-        let blocked = BlockedSigpipe::new().expect("a descriptor is free");
-        assert!(is_blocked());
+    fn sigpipe() -> SigSet {
+        let mut sigpipe = SigSet::empty();
+        sigpipe.add(Signal::SIGPIPE);
+        sigpipe
+    }
+
+    /// Takes the pending signal, if there is one. It has to be blocked.
+    fn take_pending() -> bool {
+        let pending = SignalFd::with_flags(&sigpipe(), SfdFlags::SFD_NONBLOCK);
+        let pending = pending.expect("a descriptor is free");
+        pending.read_signal().expect("it can be read").is_some()
+    }
+
+    /// Makes a send that raises the signal.
+    fn send_to_nobody() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors are free");
         drop(theirs);
         let pipe = Pipe::new().expect("descriptors are free");
@@ -135,16 +148,37 @@ mod tests {
         let flags = SpliceFlags::NONBLOCK;
         let error = splice(&pipe.output, None, &ours, None, 1, flags).expect_err("no peer reads");
         assert_eq!(error, Errno::PIPE);
-        let mut sigpipe = SigSet::empty();
-        sigpipe.add(Signal::SIGPIPE);
+    }
+
+    /// The default action of the signal would end the process.
+    #[test]
+    fn a_signal_that_was_raised_meanwhile_is_dropped() {
+        assert!(!is_blocked());
+        let blocked = BlockedSigpipe::new().expect("a descriptor is free");
+        assert!(is_blocked());
+        send_to_nobody();
         drop(blocked);
         assert!(!is_blocked());
-        let pending = SignalFd::with_flags(&sigpipe, SfdFlags::SFD_NONBLOCK).expect("one is free");
-        sigpipe.thread_block().expect("the mask is valid");
-        assert!(pending.read_signal().expect("it can be read").is_none());
-        // A thread that had blocked it before keeps that.
-        drop(BlockedSigpipe::new().expect("it needs no descriptor"));
+        sigpipe().thread_block().expect("the mask is valid");
+        assert!(!take_pending());
+        sigpipe().thread_unblock().expect("the mask is valid");
+    }
+
+    #[test]
+    fn a_thread_that_had_blocked_the_signal_keeps_that_and_what_was_pending() {
+        sigpipe().thread_block().expect("the mask is valid");
+        let blocked = BlockedSigpipe::new().expect("a descriptor is free");
+        send_to_nobody();
+        drop(blocked);
         assert!(is_blocked());
-        sigpipe.thread_unblock().expect("the mask is valid");
+        assert!(!take_pending(), "raised by the crate");
+
+        send_to_nobody();
+        let blocked = BlockedSigpipe::new().expect("a descriptor is free");
+        send_to_nobody();
+        drop(blocked);
+        assert!(is_blocked());
+        assert!(take_pending(), "raised by the program");
+        sigpipe().thread_unblock().expect("the mask is valid");
     }
 }
