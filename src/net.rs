@@ -45,8 +45,8 @@
 //! - `take_error` returns the failure of the stream, once for each clone. A read or write does not consume it.
 //! - `set_ttl` sets the hop limit of an IPv6 stream too, where `std` sets an option that has no effect.
 //! - [`TcpListener::incoming`] ends when the listener is closed.
-//! - Over TLS, `accept` waits for the client's handshake, for at most the handshake timeout. It does so in non-blocking
-//!   mode, too.
+//! - If a connection begins with a PROXY header, `accept` waits for that, for at most the handshake timeout. It does so in
+//!   non-blocking mode, too. On Windows, it waits for a TLS handshake likewise.
 //! - A listener completes up to 4096 connections ahead of `accept`, instead of 128. Errors of clients never come out of
 //!   `accept`, and without a descriptor it waits.
 //! - An `io::Error` contains the crate's [`Error`], with the operating system's in its source. Its `raw_os_error` is

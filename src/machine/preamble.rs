@@ -7,6 +7,12 @@ use super::{Actions, AttemptId, Fault, Machine, ProxySession, RecvPermit};
 
 /// Preambles: what is exchanged on a wire before it is the user's.
 impl Machine {
+    /// Returns whether the wire is still in its preamble.
+    #[must_use]
+    pub fn is_in_preamble(&self) -> bool {
+        self.state.preamble().is_some()
+    }
+
     /// Returns how many of the bytes at the front of the wire, as a peek sees them, belong to the preamble. At least
     /// one does. Returns 0 if there is no preamble any more.
     #[must_use]

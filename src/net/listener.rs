@@ -36,7 +36,7 @@ impl TcpListener {
 
     /// Waits for a connection. Returns it with the client's address.
     ///
-    /// Over TLS, waits for the handshake too; a client whose handshake fails is not returned.
+    /// Does not wait for a TLS handshake. If it fails, the reads and writes of that stream fail.
     ///
     /// # Errors
     /// - `NotConnected` once the listener is closed.
@@ -50,7 +50,7 @@ impl TcpListener {
             };
             let socket = accepted.map_err(as_in_std)?;
             // A connection that is gone already is the client's fault.
-            if let Ok(stream) = TcpStream::try_from(socket) {
+            if let Ok(stream) = TcpStream::accepted(socket) {
                 if let Ok(remote) = stream.peer_addr() {
                     return Ok((stream, remote));
                 }

@@ -11,8 +11,8 @@ use super::Shutdown;
 use super::kind::{Call, as_in_std};
 use crate::driver::Descriptor;
 use crate::error::{Error, ErrorKind, Result};
-use crate::info::Phase;
-use crate::options::SocketOptions;
+use crate::info::{Endpoints, Phase};
+use crate::options::{SecureTransport, SocketOptions};
 use crate::socket::{Connector, Socket};
 
 /// A [`Socket`] with the methods of [`std::net::TcpStream`].
@@ -209,6 +209,33 @@ impl TcpStream {
         &self.socket
     }
 
+    /// Takes an accepted socket. Waits only if its addresses are not known before it is open, so not for a handshake.
+    pub(super) fn accepted(socket: Socket) -> Result<Self> {
+        match socket.accepted_endpoints() {
+            Some(endpoints) => {
+                let may_queue = socket.secure_transport() == SecureTransport::On;
+                TcpStream::connected(socket, endpoints, may_queue)
+            }
+            None => TcpStream::try_from(socket),
+        }
+    }
+
+    fn connected(socket: Socket, endpoints: Endpoints, may_queue: bool) -> Result<Self> {
+        let Some(descriptor) = socket.descriptor() else {
+            socket.closed()?;
+            return Err(Error::with_message(ErrorKind::Closed, "the socket has ended"));
+        };
+        Ok(TcpStream {
+            descriptor,
+            socket,
+            remote: endpoints.remote,
+            local: endpoints.local,
+            may_queue,
+            nonblocking: Arc::default(),
+            took_error: AtomicBool::new(false),
+        })
+    }
+
     #[cfg_attr(sockeye_shuttle, expect(dead_code, reason = "the model lends no descriptor"))]
     pub(super) fn descriptor(&self) -> &Descriptor {
         &self.descriptor
@@ -319,20 +346,10 @@ impl TryFrom<Socket> for TcpStream {
 
     fn try_from(socket: Socket) -> Result<Self> {
         let info = socket.opened()?;
-        let Some(descriptor) = socket.descriptor() else {
-            socket.closed()?;
-            return Err(Error::with_message(ErrorKind::Closed, "the socket has ended"));
-        };
-        Ok(TcpStream {
-            descriptor,
-            remote: info.remote_address(),
-            local: info.local_address(),
-            // The connection to a proxy may use TLS.
-            may_queue: info.tls().is_some() || info.proxy_address().is_some(),
-            socket,
-            nonblocking: Arc::default(),
-            took_error: AtomicBool::new(false),
-        })
+        // The connection to a proxy may use TLS.
+        let may_queue = info.tls().is_some() || info.proxy_address().is_some();
+        let endpoints = Endpoints::new(info.remote_address(), info.local_address());
+        TcpStream::connected(socket, endpoints, may_queue)
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::handle::Handle;
 use crate::driver::Descriptor;
 use crate::error::{Error, Result, Step};
-use crate::info::{Health, Phase, SocketInfo, Stats};
+use crate::info::{Endpoints, Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
 use crate::options::{SecureTransport, SocketOptions};
 
@@ -255,6 +255,11 @@ impl Socket {
     #[doc(alias("as_fd", "AsFd", "as_raw_fd", "as_socket", "SyscallConn"))]
     pub fn descriptor(&self) -> Option<Descriptor> {
         self.handle.call(|connection| connection.descriptor())
+    }
+
+    /// Returns the addresses of an accepted socket as soon as they are known.
+    pub(crate) fn accepted_endpoints(&self) -> Option<Endpoints> {
+        self.handle.call(|connection| connection.accepted_endpoints())
     }
 
     /// Sets `TCP_NODELAY`, which sends small segments at once. Does not wait. The initial value is that of

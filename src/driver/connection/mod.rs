@@ -43,6 +43,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use self::call_timer::WaitLimit;
+use self::connected_info::ConnectedInfo;
 use self::handle_count::HandleCount;
 use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::source::LoopSource;
@@ -51,7 +52,7 @@ use crate::driver::registry::{Member, NextInQueue, Registry, SocketTotals};
 use crate::driver::sys::descriptor::Descriptor;
 use crate::driver::sys::lock_order::{RankedCondvar, RankedMutex, rank};
 use crate::error::Error;
-use crate::info::{Phase, Stats};
+use crate::info::{Endpoints, Phase, Stats};
 use crate::machine::{Config, Input, Machine, UpgradeError};
 use crate::options::{SecureTransport, TlsSide};
 use crate::unix::Requested;
@@ -180,6 +181,16 @@ impl Connection {
     pub(crate) fn descriptor(&self) -> Option<Descriptor> {
         let wire = self.try_state()?.wire.cloned()?;
         Some(Descriptor::new(wire))
+    }
+
+    /// Returns the addresses of an accepted connection, which may still be in its TLS handshake. `None` if they are not
+    /// known yet, and after it failed to open.
+    pub(crate) fn accepted_endpoints(&self) -> Option<Endpoints> {
+        let state = self.try_state()?;
+        // The client may be another one than the wire's.
+        let is_known =
+            !state.machine.is_in_preamble() && !matches!(state.machine.opened(), Some(Err(_)));
+        state.info.as_ref().filter(|_| is_known).map(ConnectedInfo::endpoints)
     }
 
     /// Returns whether the connection has opened, even if it has ended since.

@@ -256,18 +256,47 @@ fn a_listener_that_accepts_later_is_no_listener_of_std() {
 
 // -------------------------------------------------------------------- from and to sockets
 
+fn tls_listener() -> TcpListener {
+    let identity = authority().issues(&valid_cert());
+    let identity = sockeye::Identity::from_pem(identity.chain_pem(), identity.key_pem());
+    let tls = ServerTlsOptions::new(identity.expect("it is a certificate with its key"));
+    let socket = SocketOptions::new().secure_transport(SecureTransport::On).server_tls(tls);
+    let listener = listen_with("127.0.0.1:0", ListenOptions::new().socket(socket));
+    TcpListener::try_from(listener.expect("a port is free")).expect("it fits")
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "there accept waits for the handshake")]
+fn a_client_that_delays_its_handshake_does_not_delay_accept() {
+    with_watchdog(|| {
+        let listener = tls_listener();
+        let address = listener.local_addr().expect("it listens");
+        let mut silent = std::net::TcpStream::connect(address).expect("it listens");
+        let (mut server, from) = listener.accept().expect("one has come");
+        assert_eq!(from, silent.local_addr().expect("it is connected"));
+        assert_eq!(server.peer_addr().expect("it is connected"), from);
+        server.set_nonblocking(true).expect("a flag");
+        let error = server.read(&mut [0]).expect_err("the handshake has not begun");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        let error = server.write(b"x").expect_err("the handshake has not begun");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        server.set_nonblocking(false).expect("a flag");
+        server.set_read_timeout(Some(ms(20))).expect("it is not zero");
+        let error = server.read(&mut [0]).expect_err("the handshake has not begun");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        // A handshake that fails is an error of its stream.
+        silent.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is connected");
+        server.set_read_timeout(None).expect("none is valid");
+        let error = server.read(&mut [0]).expect_err("the handshake has failed");
+        assert_eq!(crate_kind(&error), sockeye::ErrorKind::Tls);
+    });
+}
+
 #[test]
 fn a_socket_over_tls_becomes_a_stream() {
     with_watchdog(|| {
-        let identity = authority().issues(&valid_cert());
-        let identity = sockeye::Identity::from_pem(identity.chain_pem(), identity.key_pem());
-        let tls = ServerTlsOptions::new(identity.expect("it is a certificate with its key"));
-        let socket = SocketOptions::new().secure_transport(SecureTransport::On).server_tls(tls);
-        let listener = listen_with("127.0.0.1:0", ListenOptions::new().socket(socket));
-        let listener = TcpListener::try_from(listener.expect("a port is free")).expect("it fits");
+        let listener = tls_listener();
         let address = listener.local_addr().expect("it listens");
-        // Its handshake fails, which the accept does not report.
-        drop(std::net::TcpStream::connect(address).expect("it listens"));
         let client = spawn_call(move || {
             let options = tls_options(authority()).allow_half_open(true);
             let socket = connect_with(address, options).expect("the options are valid");
