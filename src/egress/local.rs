@@ -75,8 +75,8 @@ fn ask(address: SocketAddr, options: &TcpOptions) -> io::Result<bool> {
     if source.is_some() && leads(address, source, Via::default())? == Leads::Here {
         return Ok(true);
     }
-    let interface = options.bind_device.as_deref().map(interface).transpose()?;
-    let via = Via { mark: options.mark, interface };
+    let interface = options.rare().bind_device.as_deref().map(interface).transpose()?;
+    let via = Via { mark: options.rare().mark, interface };
     Ok(via != Via::default() && leads(address, source, via)? == Leads::Here)
 }
 

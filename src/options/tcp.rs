@@ -1,5 +1,6 @@
 //! The TCP settings of a socket, and the ranges of their values.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -23,13 +24,20 @@ const LINUX: bool = cfg!(any(target_os = "linux", target_os = "android"));
 const BUSY_POLLS: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_millis(10);
 
 /// TCP settings, applied before the connection attempt.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TcpOptions {
     /// `None` if the program has not chosen.
     pub(crate) nodelay: Option<bool>,
+    pub(crate) bind: Option<SocketAddr>,
+    /// Options are moved several times for each connection, so what few programs set is elsewhere.
+    pub(super) rare: Option<Box<RareTcpOptions>>,
+}
+
+/// TCP settings that few programs change.
+#[derive(Clone, Debug)]
+pub(crate) struct RareTcpOptions {
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) user_timeout: Option<Duration>,
-    pub(crate) bind: Option<SocketAddr>,
     pub(crate) recv_buffer_size: Option<usize>,
     pub(crate) send_buffer_size: Option<usize>,
     pub(crate) multipath: bool,
@@ -39,23 +47,25 @@ pub struct TcpOptions {
     pub(crate) busy_poll: Option<Duration>,
 }
 
+impl RareTcpOptions {
+    const DEFAULTS: RareTcpOptions = RareTcpOptions {
+        keepalive: None,
+        user_timeout: None,
+        recv_buffer_size: None,
+        send_buffer_size: None,
+        multipath: false,
+        bind_device: None,
+        mark: None,
+        dscp: None,
+        busy_poll: None,
+    };
+}
+
 impl TcpOptions {
     /// Returns the defaults: `TCP_NODELAY` is set, and everything else is left to the operating system.
     #[must_use]
     pub fn new() -> Self {
-        TcpOptions {
-            nodelay: None,
-            keepalive: None,
-            user_timeout: None,
-            bind: None,
-            recv_buffer_size: None,
-            send_buffer_size: None,
-            multipath: false,
-            bind_device: None,
-            mark: None,
-            dscp: None,
-            busy_poll: None,
-        }
+        TcpOptions { nodelay: None, bind: None, rare: None }
     }
 
     /// Sets `TCP_NODELAY`, which sends small segments at once. Default `true`.
@@ -71,7 +81,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("SO_KEEPALIVE", "setKeepAlive"))]
     pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.keepalive = Some(keepalive);
+        self.rare_mut().keepalive = Some(keepalive);
         self
     }
 
@@ -82,7 +92,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("TCP_USER_TIMEOUT"))]
     pub fn user_timeout(mut self, limit: Duration) -> Self {
-        self.user_timeout = Some(limit);
+        self.rare_mut().user_timeout = Some(limit);
         self
     }
 
@@ -106,7 +116,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("SO_RCVBUF"))]
     pub fn recv_buffer_size(mut self, bytes: usize) -> Self {
-        self.recv_buffer_size = Some(bytes);
+        self.rare_mut().recv_buffer_size = Some(bytes);
         self
     }
 
@@ -116,7 +126,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("SO_SNDBUF"))]
     pub fn send_buffer_size(mut self, bytes: usize) -> Self {
-        self.send_buffer_size = Some(bytes);
+        self.rare_mut().send_buffer_size = Some(bytes);
         self
     }
 
@@ -144,7 +154,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("MPTCP", "IPPROTO_MPTCP", "SetMultipathTCP"))]
     pub fn multipath(mut self, on: bool) -> Self {
-        self.multipath = on;
+        self.rare_mut().multipath = on;
         self
     }
 
@@ -157,7 +167,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("SO_BINDTODEVICE", "IP_BOUND_IF", "interface"))]
     pub fn bind_device(mut self, name: &str) -> Self {
-        self.bind_device = Some(name.into());
+        self.rare_mut().bind_device = Some(name.into());
         self
     }
 
@@ -169,7 +179,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("SO_MARK", "fwmark"))]
     pub fn mark(mut self, mark: u32) -> Self {
-        self.mark = Some(mark);
+        self.rare_mut().mark = Some(mark);
         self
     }
 
@@ -181,7 +191,7 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("IP_TOS", "IPV6_TCLASS", "DiffServ", "traffic class"))]
     pub fn dscp(mut self, value: u8) -> Self {
-        self.dscp = Some(value);
+        self.rare_mut().dscp = Some(value);
         self
     }
 
@@ -198,8 +208,17 @@ impl TcpOptions {
     #[must_use]
     #[doc(alias("SO_BUSY_POLL", "spin"))]
     pub fn busy_poll(mut self, limit: Duration) -> Self {
-        self.busy_poll = Some(limit);
+        self.rare_mut().busy_poll = Some(limit);
         self
+    }
+
+    /// Returns the settings that few programs change.
+    pub(crate) fn rare(&self) -> &RareTcpOptions {
+        self.rare.as_deref().unwrap_or(&RareTcpOptions::DEFAULTS)
+    }
+
+    fn rare_mut(&mut self) -> &mut RareTcpOptions {
+        self.rare.get_or_insert_with(|| Box::new(RareTcpOptions::DEFAULTS))
     }
 
     /// Returns whether `TCP_NODELAY` is to be set.
@@ -208,10 +227,11 @@ impl TcpOptions {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        if let Some(keepalive) = self.keepalive {
+        let Some(rare) = &self.rare else { return Ok(()) };
+        if let Some(keepalive) = rare.keepalive {
             keepalive.check()?;
         }
-        if let Some(limit) = self.user_timeout {
+        if let Some(limit) = rare.user_timeout {
             check_support("user_timeout", LINUX)?;
             if !USER_TIMEOUTS.contains(&limit) {
                 let range = "1 ms to 2147483647 ms (24.8 days)";
@@ -220,20 +240,20 @@ impl TcpOptions {
                 )));
             }
         }
-        check_busy_poll(self.busy_poll)?;
-        check_size("recv_buffer_size", self.recv_buffer_size)?;
-        check_size("send_buffer_size", self.send_buffer_size)?;
-        if self.multipath {
+        check_busy_poll(rare.busy_poll)?;
+        check_size("recv_buffer_size", rare.recv_buffer_size)?;
+        check_size("send_buffer_size", rare.send_buffer_size)?;
+        if rare.multipath {
             check_support("multipath", cfg!(target_os = "linux"))?;
         }
-        if let Some(name) = &self.bind_device {
+        if let Some(name) = &rare.bind_device {
             check_support("bind_device", LINUX || cfg!(target_vendor = "apple"))?;
             check_device(name)?;
         }
-        if self.mark.is_some() {
+        if rare.mark.is_some() {
             check_support("mark", LINUX)?;
         }
-        if let Some(value) = self.dscp {
+        if let Some(value) = rare.dscp {
             check_support(
                 "dscp",
                 cfg!(unix) && !cfg!(any(target_os = "solaris", target_os = "illumos")),
@@ -243,6 +263,36 @@ impl TcpOptions {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for TcpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TcpOptions { nodelay, bind, rare: _ } = self;
+        let RareTcpOptions {
+            keepalive,
+            user_timeout,
+            recv_buffer_size,
+            send_buffer_size,
+            multipath,
+            bind_device,
+            mark,
+            dscp,
+            busy_poll,
+        } = self.rare();
+        f.debug_struct("TcpOptions")
+            .field("nodelay", nodelay)
+            .field("keepalive", keepalive)
+            .field("user_timeout", user_timeout)
+            .field("bind", bind)
+            .field("recv_buffer_size", recv_buffer_size)
+            .field("send_buffer_size", send_buffer_size)
+            .field("multipath", multipath)
+            .field("bind_device", bind_device)
+            .field("mark", mark)
+            .field("dscp", dscp)
+            .field("busy_poll", busy_poll)
+            .finish()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The options that a Unix-domain socket accepts.
 
 use super::secure_transport::check_server_name;
+use super::tcp::RareTcpOptions;
 use super::{SecureTransport, SocketOptions, TcpOptions, TlsSide};
 use crate::error::{Error, Result};
 
@@ -29,11 +30,10 @@ impl TcpOptions {
     /// Refuses options that a Unix-domain socket does not have. The pattern lists every option, so that a new one is
     /// not forgotten.
     fn check_unix(&self) -> Result<()> {
-        let TcpOptions {
-            nodelay,
+        let TcpOptions { nodelay, bind, rare: _ } = self;
+        let RareTcpOptions {
             keepalive,
             user_timeout,
-            bind,
             recv_buffer_size: _,
             send_buffer_size: _,
             multipath,
@@ -41,7 +41,7 @@ impl TcpOptions {
             mark,
             dscp,
             busy_poll: _,
-        } = self;
+        } = self.rare();
         let set = [
             ("nodelay", nodelay.is_some()),
             ("keepalive", keepalive.is_some()),

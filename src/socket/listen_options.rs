@@ -367,9 +367,9 @@ impl ListenOptions {
             ("backlog", self.backlog.is_some()),
             ("reuse_port", self.reuse_port),
             ("only_v6", self.only_v6),
-            ("multipath", self.socket.tcp.multipath),
-            ("recv_buffer_size", self.socket.tcp.recv_buffer_size.is_some()),
-            ("send_buffer_size", self.socket.tcp.send_buffer_size.is_some()),
+            ("multipath", self.socket.tcp.rare().multipath),
+            ("recv_buffer_size", self.socket.tcp.rare().recv_buffer_size.is_some()),
+            ("send_buffer_size", self.socket.tcp.rare().send_buffer_size.is_some()),
         ];
         match set.into_iter().find(|(_, is_set)| *is_set) {
             Some((name, _)) => Err(Error::invalid_options(format!(

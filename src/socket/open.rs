@@ -21,7 +21,7 @@ impl Connector {
         scope: Option<ScopeId>,
     ) -> Result<Socket> {
         options.check()?;
-        if options.tcp.multipath {
+        if options.tcp.rare().multipath {
             let message = "multipath applies only to dialling: this connection exists already";
             return Err(Error::invalid_options(message));
         }

@@ -84,7 +84,7 @@ impl Connection {
             self.notify_waiters(&state);
             drop(state);
             let guard = self.executor_guard();
-            let attempted = self.execute(actions, &mut after);
+            let attempted = self.execute(&actions, &mut after);
             user_objects.extend(after.take_user_objects());
             // This may close descriptors.
             drop(after);
@@ -124,8 +124,8 @@ impl Connection {
     /// Executes the actions without the lock. Returns the result of an attempt that ended at once.
     ///
     /// The pattern lists every field, so that an action that nothing executes does not compile.
-    fn execute(self: &Arc<Self>, actions: Actions, after: &mut AfterUnlock) -> Option<Attempted> {
-        let Actions {
+    fn execute(self: &Arc<Self>, actions: &Actions, after: &mut AfterUnlock) -> Option<Attempted> {
+        let &Actions {
             // Under the lock, `commit` attached the wire, and found the threads to wake and the attempts to cancel. Threads
             // that wait for other changes were notified there too.
             attach: _,

@@ -32,7 +32,7 @@ pub(crate) type Connected = (Arc<Wire>, Endpoints);
 #[derive(Debug)]
 pub(crate) struct AfterUnlock {
     wake: [Option<Arc<WakeHandle>>; 2],
-    pub(crate) event: Option<LogEvent>,
+    pub(crate) event: Option<Box<LogEvent>>,
     /// The listener to which the socket reports that it has opened, or has failed to.
     pub(crate) acceptance: Option<Weak<dyn Acceptance>>,
     /// Whether the event loop is to scan the idle list.

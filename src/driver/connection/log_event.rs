@@ -96,7 +96,7 @@ impl LogEvent {
 
 impl ConnectionState {
     /// Returns the record to log. Usually logging is off and there is none.
-    pub(crate) fn log_event(&self, actions: &Actions, is_lookup: bool) -> Option<LogEvent> {
+    pub(crate) fn log_event(&self, actions: &Actions, is_lookup: bool) -> Option<Box<LogEvent>> {
         if log::max_level() < LevelFilter::Debug {
             return None;
         }
@@ -116,12 +116,12 @@ impl ConnectionState {
                 Some(_) | None => Some(EndReason::Closed),
             },
         };
-        Some(LogEvent {
+        Some(Box::new(LogEvent {
             lookup: actions.resolve && is_lookup,
             attempt: actions.attempt.map(|attempt| attempt.address),
             opened: opened_event,
             fin_sent: actions.shutdown_write,
             ended,
-        })
+        }))
     }
 }

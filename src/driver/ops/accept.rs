@@ -109,7 +109,7 @@ impl Connection {
         if REGISTRATION_IS_PERMANENT || acceptance.is_some() {
             state.establishing = Some(Box::new(establishing));
         }
-        state.extras.set_busy_poll(options.tcp.busy_poll);
+        state.extras.set_busy_poll(options.tcp.rare().busy_poll);
         for (side, timeout) in
             [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)]
         {

@@ -75,12 +75,12 @@ impl Connection {
             Origin::Unix(address) => (None, None, Some(address)),
             Origin::Adopted(adopted) => (Some(adopted), None, None),
         };
-        let tls = options.tls_side();
-        let setup = match options.secure_transport {
+        let tls = match options.secure_transport {
             SecureTransport::Off => None,
-            // Invalid settings fail before anything is sent, also those of a later upgrade.
-            SecureTransport::On | SecureTransport::StartTls => Some(tls.setup(&requested)?),
+            SecureTransport::On | SecureTransport::StartTls => Some(options.tls_side()),
         };
+        // Invalid settings fail before anything is sent, also those of a later upgrade.
+        let setup = tls.as_ref().map(|tls| tls.setup(&requested)).transpose()?;
         // A Unix-domain address was judged before. The machine cannot, and would deny it.
         let judged = target == Target::Unix;
         let mut config = Config {
@@ -95,13 +95,14 @@ impl Connection {
             connect_deadline: None,
             close_timeout: options.close_timeout,
         };
-        let upgrade = (options.secure_transport == SecureTransport::StartTls).then(|| {
-            Box::new(UpgradeConfig {
+        let upgrade = match (tls, options.secure_transport) {
+            (Some(tls), SecureTransport::StartTls) => Some(Box::new(UpgradeConfig {
                 tls,
                 connect_timeout: options.connect_timeout,
                 config: config.clone(),
-            })
-        });
+            })),
+            (Some(_) | None, _) => None,
+        };
         // The route and the connect deadline do not apply to an upgrade.
         config.route = route;
         config.connect_deadline = options.connect_deadline;
@@ -110,7 +111,7 @@ impl Connection {
         }
         let mut state = ConnectionState::new(Machine::new(config, now));
         state.is_tls = options.secure_transport == SecureTransport::On;
-        state.extras.set_busy_poll(options.tcp.busy_poll);
+        state.extras.set_busy_poll(options.tcp.rare().busy_poll);
         state.establishing = Some(Box::new(Establishing {
             tcp: options.tcp,
             adopted,

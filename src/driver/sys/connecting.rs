@@ -108,7 +108,7 @@ pub(crate) fn with_protocol<R>(
     make: impl Fn(socket2::Protocol) -> io::Result<R>,
 ) -> io::Result<R> {
     #[cfg(target_os = "linux")]
-    if options.multipath {
+    if options.rare().multipath {
         if let Ok(made) = make(socket2::Protocol::MPTCP) {
             return Ok(made);
         }
@@ -122,10 +122,10 @@ pub(crate) fn with_protocol<R>(
 /// # Errors
 /// One that contains [`UnsetOption`](super::errno::UnsetOption).
 pub(crate) fn apply_buffer_sizes(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
-    if let Some(bytes) = options.recv_buffer_size {
+    if let Some(bytes) = options.rare().recv_buffer_size {
         set(TcpOption::RecvBufferSize, socket.set_recv_buffer_size(bytes))?;
     }
-    if let Some(bytes) = options.send_buffer_size {
+    if let Some(bytes) = options.rare().send_buffer_size {
         set(TcpOption::SendBufferSize, socket.set_send_buffer_size(bytes))?;
     }
     Ok(())
@@ -147,7 +147,7 @@ pub(crate) fn apply_options(socket: &Socket, options: &TcpOptions) -> io::Result
     if options.sets_nodelay() {
         set(TcpOption::Nodelay, socket.set_tcp_nodelay(true))?;
     }
-    if let Some(keepalive) = options.keepalive {
+    if let Some(keepalive) = options.rare().keepalive {
         let keepalive = TcpKeepalive::new()
             .with_time(secs_rounded_up(keepalive.idle))
             .with_interval(secs_rounded_up(keepalive.interval))
@@ -155,18 +155,18 @@ pub(crate) fn apply_options(socket: &Socket, options: &TcpOptions) -> io::Result
         set(TcpOption::Keepalive, socket.set_tcp_keepalive(&keepalive))?;
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(limit) = options.user_timeout {
+    if let Some(limit) = options.rare().user_timeout {
         set(TcpOption::UserTimeout, socket.set_tcp_user_timeout(Some(limit)))?;
     }
     apply_buffer_sizes(socket, options)?;
-    if let Some(name) = &options.bind_device {
+    if let Some(name) = &options.rare().bind_device {
         set(TcpOption::BindDevice, bind_device(socket, name))?;
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(mark) = options.mark {
+    if let Some(mark) = options.rare().mark {
         set(TcpOption::Mark, socket.set_mark(mark))?;
     }
-    if let Some(dscp) = options.dscp {
+    if let Some(dscp) = options.rare().dscp {
         set(TcpOption::Dscp, set_dscp(socket, dscp))?;
     }
     Ok(())
