@@ -11,7 +11,7 @@ use crate::support::{PROMPT, spawn_call, with_limit};
 
 /// Runs of each kind; the environment variable asks for more.
 const RUNS: u64 = 150;
-/// Number of threads that make runs, which mostly wait.
+/// Number of runs at a time. They wait most of the time.
 const WORKERS: u64 = 8;
 const VARIABLE: &str = "SOCKEYE_TUNNELS";
 /// The first seed, to repeat a run.
