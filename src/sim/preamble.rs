@@ -24,7 +24,7 @@ const MAX_WORDS: usize = 2048;
 const EARLY: &str = "answered before it was asked";
 /// A part of the credentials, which no text may contain.
 const SECRET: &str = "s3cret";
-/// What no text may contain once the proxy has got it: parts of [`SECRET`], as it is and as HTTP Basic encodes it.
+/// What no text may repeat: parts of [`SECRET`], as it is and as HTTP Basic encodes it.
 const SECRETS: [&str; 3] = ["s3cr", "cret", "czNj"];
 
 /// Answers that are valid, to be changed.
@@ -145,8 +145,8 @@ impl PreambleScenario {
             }
         };
         let mut rest: VecDeque<u8> = self.wire.iter().copied().collect();
-        // A proxy that guesses a word of its own repeats nothing.
-        let mut knows_secret = self.send_all(&mut machine, &mut rest)?;
+        let mut sent = String::new();
+        self.send_all(&mut machine, &mut rest, &mut sent)?;
         let (mut in_sight, mut consumed) = (Vec::new(), 0);
         loop {
             now += Duration::from_millis(1);
@@ -182,10 +182,10 @@ impl PreambleScenario {
             };
             let max = if self.route.is_some() { MAX_ANSWER + 1 } else { MAX_HEADER };
             rule(consumed <= max, "a preamble is bounded")?;
-            if let Some(end) = end_of(&machine, &actions, consumed, knows_secret)? {
+            if let Some(end) = end_of(&machine, &actions, consumed, &sent)? {
                 return Ok(end);
             }
-            knows_secret |= self.send_all(&mut machine, &mut rest)?;
+            self.send_all(&mut machine, &mut rest, &mut sent)?;
         }
     }
 
@@ -204,27 +204,25 @@ impl PreambleScenario {
         Ok(machine)
     }
 
-    /// Sends what is queued. An echo appears at the end of `rest`. Returns whether a secret was sent.
+    /// Sends what is queued, and appends it to `sent`. An echo appears at the end of `rest`.
     fn send_all(
         &self,
         machine: &mut Machine,
         rest: &mut VecDeque<u8>,
-    ) -> Result<bool, &'static str> {
-        let mut has_secret = false;
+        sent: &mut String,
+    ) -> CheckResult {
         while let Some(mut transmit) = machine.next_transmit() {
             let waits = machine.begin_background_recv().is_none();
             rule(waits, "no answer is read before the request is sent")?;
             if self.echoes {
                 rest.extend(transmit.bytes());
             }
-            let sent = String::from_utf8_lossy(transmit.bytes());
-            has_secret |= SECRETS.iter().any(|secret| sent.contains(secret));
+            sent.push_str(&String::from_utf8_lossy(transmit.bytes()));
             let bytes = transmit.bytes().len();
             transmit.sent(bytes);
             drop(machine.transmit_done(&mut transmit));
         }
-        rule(!machine.has_unsent(), "everything is sent")?;
-        Ok(has_secret)
+        rule(!machine.has_unsent(), "everything is sent")
     }
 }
 
@@ -238,7 +236,7 @@ fn end_of(
     machine: &Machine,
     actions: &Actions,
     consumed: usize,
-    knows_secret: bool,
+    sent: &str,
 ) -> Result<Option<End>, &'static str> {
     match machine.opened() {
         None => {
@@ -262,8 +260,9 @@ fn end_of(
             let words = machine.proxy_answer().ok_or("a refusal has words")?;
             rule(words.len() <= MAX_WORDS, "the words about an answer are bounded")?;
             rule(!words.chars().any(char::is_control), "the words about an answer are escaped")?;
-            let repeats = SECRETS.iter().any(|secret| words.contains(secret));
-            rule(!(knows_secret && repeats), "no text has credentials")?;
+            // A proxy that hits on a part that it never got repeats nothing.
+            let repeats = SECRETS.iter().any(|part| sent.contains(part) && words.contains(part));
+            rule(!repeats, "no text has credentials")?;
             Ok(Some(match words {
                 EARLY => End::Early,
                 _ => End::Refused(reply),
