@@ -16,7 +16,6 @@ use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
 use crate::driver::sys::{self, clock};
 use crate::error::{Error, ErrorKind, Fault, Result, TimerKind};
 use crate::machine::AcceptorInput;
-use crate::options::SecureTransport;
 use crate::poll::Ready;
 
 /// The number of clients of either kind, gone or refused, after which a call checks its limit.
@@ -86,13 +85,11 @@ impl ListenerInner {
         result
     }
 
-    /// Waits until the event loop has registered a plaintext connection, where it has to do that first. So `accept`
-    /// returns open sockets on every system. A failure is one of the socket.
+    /// Waits until the event loop has registered a connection, where it has to do that first. So `accept` returns
+    /// connected sockets on every system, and open ones without TLS. A failure is one of the socket.
     fn await_registration(&self, connection: &Arc<Connection>) {
-        let is_plaintext = self.settings.accepted.socket.secure_transport != SecureTransport::On;
-        let opens_at_once = is_plaintext && self.settings.header_nets.is_empty();
-        if REGISTRATION_IS_PERMANENT && opens_at_once {
-            let _ = connection.opened(None);
+        if REGISTRATION_IS_PERMANENT && self.settings.header_nets.is_empty() {
+            connection.wait_connected();
         }
     }
 

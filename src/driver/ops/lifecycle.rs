@@ -51,6 +51,18 @@ impl Connection {
         }
     }
 
+    /// Waits until the connection is registered, or has failed. With TLS its handshake may follow. Returns at once on the
+    /// event loop's thread.
+    pub(crate) fn wait_connected(&self) {
+        let mut state = self.state();
+        while state.info.is_none()
+            && state.machine.opened().is_none()
+            && !event_loop::is_loop_thread()
+        {
+            state = self.wait_changed(state, None);
+        }
+    }
+
     /// Waits for a change, in a call that has its own limit.
     fn wait_until<'a>(
         self: &'a Arc<Self>,

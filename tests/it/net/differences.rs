@@ -266,7 +266,6 @@ fn tls_listener() -> TcpListener {
 }
 
 #[test]
-#[cfg_attr(any(windows, sockeye_condvar), ignore = "accept waits for the handshake there")]
 fn a_client_that_delays_its_handshake_does_not_delay_accept() {
     with_watchdog(|| {
         let listener = tls_listener();
