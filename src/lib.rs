@@ -121,7 +121,9 @@ pub use driver::Descriptor;
 pub use egress::{EgressRules, IngressRules};
 pub use error::{Attempt, Error, ErrorKind, ProxyReply, Result, Step, TlsFailure};
 pub use info::{ConnectorStats, Health, ListenerStats, Phase, SocketInfo, Stats, Timings};
-pub use options::{AcceptWhen, Keepalive, SecureTransport, SocketOptions, TcpOptions};
+pub use options::{
+    AcceptWhen, BlockingReceive, Keepalive, SecureTransport, SocketOptions, TcpOptions,
+};
 pub use poll::{Event, Events, Interest};
 pub use proxy::{NoProxy, Proxy, ProxyRules};
 pub use resolver::Resolver;

@@ -1,6 +1,7 @@
 //! The options of one socket, and the checks of their values.
 
 mod accept_when;
+mod blocking_receive;
 mod secure_transport;
 mod tcp;
 mod unix;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::tls::{ServerTlsOptions, TlsOptions};
 
 pub use self::accept_when::AcceptWhen;
+pub use self::blocking_receive::BlockingReceive;
 pub use self::secure_transport::SecureTransport;
 pub(crate) use self::secure_transport::{TlsSide, client_setup};
 pub(crate) use self::tcp::check_busy_poll;

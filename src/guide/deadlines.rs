@@ -7,7 +7,8 @@
 //!
 //! A blocked call notices a change at once. There is one exception, on Linux: in the middle of a fast dialogue the
 //! thread blocks in recv(2) itself, for 4 ms to 20 ms at most. During that time it may notice neither a new limit
-//! nor a `close`.
+//! nor a `close`. A thread does so only as long as no other thread has used the socket.
+//! [`TcpOptions::blocking_receive`](crate::TcpOptions::blocking_receive) changes that.
 //!
 //! | What is limited | Set with | Default |
 //! |---|---|---|

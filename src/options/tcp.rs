@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::BlockingReceive;
 use crate::error::{Error, Result};
 
 /// Range of a user timeout on Linux, where it is an `int` of milliseconds.
@@ -45,6 +46,7 @@ pub(crate) struct RareTcpOptions {
     pub(crate) mark: Option<u32>,
     pub(crate) dscp: Option<u8>,
     pub(crate) busy_poll: Option<Duration>,
+    pub(crate) blocking_receive: BlockingReceive,
 }
 
 impl RareTcpOptions {
@@ -58,6 +60,7 @@ impl RareTcpOptions {
         mark: None,
         dscp: None,
         busy_poll: None,
+        blocking_receive: BlockingReceive::OneThread,
     };
 }
 
@@ -212,6 +215,18 @@ impl TcpOptions {
         self
     }
 
+    /// Sets whether a read in a fast dialogue may wait in the receive itself. Default [`BlockingReceive::OneThread`]. Has no
+    /// effect except on Linux and Android.
+    ///
+    /// After 16 waits of less than 2 ms each, such a read makes one system call instead of two, which saves about 5 % of a
+    /// round trip. [`close`](crate::Socket::close), [`abort`](crate::Socket::abort) and a new deadline of another thread
+    /// end that wait up to 20 ms late. Every other wait they end at once.
+    #[must_use]
+    pub fn blocking_receive(mut self, when: BlockingReceive) -> Self {
+        self.rare_mut().blocking_receive = when;
+        self
+    }
+
     /// Returns the settings that few programs change.
     pub(crate) fn rare(&self) -> &RareTcpOptions {
         self.rare.as_deref().unwrap_or(&RareTcpOptions::DEFAULTS)
@@ -279,6 +294,7 @@ impl fmt::Debug for TcpOptions {
             mark,
             dscp,
             busy_poll,
+            blocking_receive,
         } = self.rare();
         f.debug_struct("TcpOptions")
             .field("nodelay", nodelay)
@@ -292,6 +308,7 @@ impl fmt::Debug for TcpOptions {
             .field("mark", mark)
             .field("dscp", dscp)
             .field("busy_poll", busy_poll)
+            .field("blocking_receive", blocking_receive)
             .finish()
     }
 }

@@ -41,6 +41,7 @@ impl TcpOptions {
             mark,
             dscp,
             busy_poll: _,
+            blocking_receive: _,
         } = self.rare();
         let set = [
             ("nodelay", nodelay.is_some()),

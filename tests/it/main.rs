@@ -18,6 +18,7 @@ mod conformance;
 mod connecting;
 mod connector;
 mod deadlines;
+mod dialogue;
 mod egress;
 mod errors;
 mod guide;

@@ -34,6 +34,7 @@ pub(crate) mod state;
 pub(crate) mod timer;
 pub(crate) mod transfer;
 pub(crate) mod turn;
+pub(crate) mod users;
 pub(crate) mod watched;
 pub(crate) mod wire_refs;
 
@@ -60,7 +61,7 @@ use crate::unix::Requested;
 pub(crate) use self::direction::Direction;
 pub(crate) use self::establishing::{Establishing, LookupProgress};
 pub(crate) use self::extras::CallLimit;
-pub(crate) use self::state::{ConnectionState, Monitor, StateGuard, WorkerTask};
+pub(crate) use self::state::{ConnectionState, Monitor, StateGuard, TlsUse, WorkerTask};
 pub(crate) use self::turn::Turn;
 
 /// The sockets of one connector.
@@ -118,7 +119,9 @@ impl Connection {
     pub(crate) fn mode(&self) -> SecureTransport {
         match &self.upgrade {
             Some(_) => SecureTransport::StartTls,
-            None if self.try_state().is_some_and(|state| state.is_tls) => SecureTransport::On,
+            None if self.try_state().is_some_and(|state| state.tls_use == TlsUse::FromStart) => {
+                SecureTransport::On
+            }
             None => SecureTransport::Off,
         }
     }

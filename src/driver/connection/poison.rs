@@ -112,7 +112,7 @@ impl ConnectionState {
         // The holder of a turn may have panicked. If it did not, its next call fails.
         self.recv.turn = TurnState::Free;
         self.send.turn = TurnState::Free;
-        self.upgrading = false;
+        self.end_upgrade();
         let next_queued = self.free_slot(registry);
         FailedParts {
             objects: (state, error),

@@ -8,7 +8,8 @@ use std::time::Duration;
 ///
 /// The second is whether the wait will be short, as in a dialogue. If so, on Linux the receive itself does the
 /// waiting, with one system call instead of two. No other thread can end that wait; it ends on its own after some
-/// milliseconds. So only a direction whose waits have proved short uses it.
+/// milliseconds. So only a direction whose waits have proved short uses it, of a socket that one thread
+/// [uses](super::users::Users).
 #[derive(Debug, Default)]
 pub(crate) struct BlockPredictor {
     left: Left,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::connected_info::ConnectedInfo;
 use super::extras::{CallLimit, Extras};
+use super::users::Users;
 use super::wire_refs::WireRefs;
 use super::{Direction, Establishing, LookupProgress};
 use crate::driver::event_loop;
@@ -29,6 +30,8 @@ pub(crate) struct ConnectionState {
     /// The user's limits on calls, and the watches of pollers.
     pub(crate) extras: Extras,
     pub(crate) establishing: Option<Box<Establishing>>,
+    /// The threads that have used the socket.
+    pub(crate) users: Users,
     /// Number of threads that wait for `changed`.
     pub(crate) waiters: u32,
     /// Number of threads that are executing actions. It cannot overflow: each of these threads holds actions of the
@@ -44,16 +47,13 @@ pub(crate) struct ConnectionState {
     pub(crate) reports_readiness: bool,
     /// Whether the event loop sends the queued ciphertext when the wire becomes writable.
     pub(crate) want_writable: bool,
-    /// Whether the socket used TLS from its start.
-    pub(crate) is_tls: bool,
+    pub(crate) tls_use: TlsUse,
     /// Whether a look at the wire was skipped, because another thread was there.
     pub(crate) missed: bool,
     /// Whether the event loop is reading the wire's pending error, or a thread for callbacks is about to.
     pub(crate) error_probe: bool,
     /// The socket's work on a worker thread.
     pub(crate) worker_task: WorkerTask,
-    /// Whether a caller is about to upgrade. Writes that begin now wait for the upgrade.
-    pub(crate) upgrading: bool,
     /// Number of writes that wait for the turn and began before the upgrade.
     pub(crate) writers_waiting: u32,
     /// The slot in the registry, until the outcome is known.
@@ -101,6 +101,15 @@ impl Monitor {
     }
 }
 
+/// How a socket uses TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsUse {
+    None,
+    /// A caller is about to upgrade. Writes that begin now wait for the upgrade, whose result is another socket.
+    Upgrading,
+    FromStart,
+}
+
 /// The socket's work on a worker thread: starting its handshake, or ingesting received data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkerTask {
@@ -122,6 +131,7 @@ impl ConnectionState {
             info: None,
             extras: Extras::default(),
             establishing: None,
+            users: Users::default(),
             waiters: 0,
             executors: 0,
             monitor: Monitor::Off,
@@ -129,11 +139,10 @@ impl ConnectionState {
             token: LoopToken::NONE,
             reports_readiness: false,
             want_writable: false,
-            is_tls: false,
+            tls_use: TlsUse::None,
             missed: false,
             error_probe: false,
             worker_task: WorkerTask::None,
-            upgrading: false,
             writers_waiting: 0,
             slot: None,
         }
@@ -202,6 +211,17 @@ impl ConnectionState {
 
     pub(crate) fn establishing_mut(&mut self) -> Option<&mut Establishing> {
         self.establishing.as_deref_mut()
+    }
+
+    pub(crate) fn is_upgrading(&self) -> bool {
+        self.tls_use == TlsUse::Upgrading
+    }
+
+    /// Lets the writes go on that wait for an upgrade.
+    pub(crate) fn end_upgrade(&mut self) {
+        if self.is_upgrading() {
+            self.tls_use = TlsUse::None;
+        }
     }
 
     pub(crate) fn needs_monitor(&self) -> bool {

@@ -207,12 +207,13 @@ impl Connection {
         check: impl Fn(&ConnectionState) -> Option<Error>,
     ) -> Result<StateGuard<'_>> {
         let mut state = self.state();
+        state.users.add_this_thread();
         let left = if state.has_no_limits() && !timer.has_own_end() {
             Ok(None)
         } else {
             timer.left_at_start(state.call_limit(side))
         };
-        let upgrading = state.upgrading && side == Side::Write;
+        let upgrading = state.is_upgrading() && side == Side::Write;
         if left.is_ok() && !upgrading && !state.direction(side).turn.is_held() {
             state.direction(side).turn = TurnState::Held;
             return Ok(state);
@@ -230,13 +231,13 @@ impl Connection {
         check: &dyn Fn(&ConnectionState) -> Option<Error>,
     ) -> Result<StateGuard<'a>> {
         // Writes that began before the upgrade go first; later writes wait for it.
-        let began_before = !(state.upgrading && side == Side::Write);
+        let began_before = !(state.is_upgrading() && side == Side::Write);
         let waiting = u32::from(began_before && side == Side::Write);
         state.writers_waiting += waiting;
         let result = loop {
             if left.is_ok()
                 && !state.direction(side).turn.is_held()
-                && (began_before || !state.upgrading)
+                && (began_before || !state.is_upgrading())
             {
                 break Ok(());
             }
@@ -257,7 +258,7 @@ impl Connection {
                 Ok(state)
             }
             Err(error) => {
-                if state.upgrading {
+                if state.is_upgrading() {
                     self.notify_waiters(&state);
                 }
                 Err(error)
@@ -322,6 +323,7 @@ impl ConnectionState {
     /// Checks whether the next receive may block for a moment.
     pub(crate) fn may_block_in_recv(&self, timer: &mut CallTimer) -> bool {
         self.recv.predictor.prefers_blocking_recv()
+            && self.users.allow_blocking_recv()
             && !self.reports_readiness
             && (self.has_no_limits() && !timer.has_own_end()
                 || timer.exceeds_tick(self.call_limit(Side::Read)))

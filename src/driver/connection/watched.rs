@@ -140,7 +140,7 @@ impl ConnectionState {
             }
         };
         *place = place.and(Ready::READABLE);
-        let is_busy = self.send.turn.is_held() || self.upgrading;
+        let is_busy = self.send.turn.is_held() || self.is_upgrading();
         let place = match self.machine.write() {
             WriteStep::Fail(_) => &mut readiness.ready,
             WriteStep::Wait => &mut readiness.busy,

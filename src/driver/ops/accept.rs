@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connection::connected_info::ConnectedInfo;
+use crate::driver::connection::users::Users;
 use crate::driver::connection::{
-    Acceptance, Connection, ConnectionState, Establishing, SocketRegistry, UpgradeConfig,
+    Acceptance, Connection, ConnectionState, Establishing, SocketRegistry, TlsUse, UpgradeConfig,
 };
 use crate::driver::registry::{ClientKey, NotAdmitted, ScopeId, SlotId};
 use crate::driver::sys::clock;
@@ -101,7 +102,9 @@ impl Connection {
             (Machine::established(config, now), Some(Arc::new(adopted.into_wire())))
         };
         let mut state = ConnectionState::new(machine);
-        state.is_tls = is_tls;
+        if is_tls {
+            state.tls_use = TlsUse::FromStart;
+        }
         if let Some(wire) = wire {
             state.wire.attach(wire);
             state.info = Some(ConnectedInfo::new(endpoints, &peer, Timings::default()));
@@ -110,6 +113,7 @@ impl Connection {
             state.establishing = Some(Box::new(establishing));
         }
         state.extras.set_busy_poll(options.tcp.rare().busy_poll);
+        state.users = Users::new(options.tcp.rare().blocking_receive);
         for (side, timeout) in
             [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)]
         {

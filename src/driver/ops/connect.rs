@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connect::resolver_pool;
 use crate::driver::connect::thread_pool::LookupQuota;
+use crate::driver::connection::users::Users;
 use crate::driver::connection::{
-    Connection, ConnectionState, Establishing, SocketRegistry, UpgradeConfig,
+    Connection, ConnectionState, Establishing, SocketRegistry, TlsUse, UpgradeConfig,
 };
 use crate::driver::event_loop::LoopHandle;
 use crate::driver::registry::{Admission, ScopeId};
@@ -110,8 +111,12 @@ impl Connection {
             config.tls = setup;
         }
         let mut state = ConnectionState::new(Machine::new(config, now));
-        state.is_tls = options.secure_transport == SecureTransport::On;
+        if options.secure_transport == SecureTransport::On {
+            state.tls_use = TlsUse::FromStart;
+        }
         state.extras.set_busy_poll(options.tcp.rare().busy_poll);
+        state.users = Users::new(options.tcp.rare().blocking_receive);
+        state.users.add_this_thread();
         state.establishing = Some(Box::new(Establishing {
             tcp: options.tcp,
             adopted,

@@ -47,7 +47,7 @@ impl ConnectionState {
         let busy = self.recv.turn.is_held()
             || self.send.turn.is_held()
             || self.error_probe
-            || self.upgrading
+            || self.is_upgrading()
             || self.writers_waiting > 0;
         let message = match self.machine.upgrade_error() {
             _ if self.is_opening() => "the socket is still connecting",

@@ -17,6 +17,7 @@ impl Connection {
         self.check_process()?;
         let until = limit.map(WaitLimit::after);
         let mut state = self.state();
+        state.users.add_this_thread();
         loop {
             match state.machine.opened() {
                 Some(Ok(())) => {
@@ -39,6 +40,7 @@ impl Connection {
         self.check_process()?;
         let until = limit.map(WaitLimit::after);
         let mut state = self.state();
+        state.users.add_this_thread();
         loop {
             let is_over = until.is_some_and(|until| until.left().is_none());
             // A clean end that is still being executed is known when the limit passes.
@@ -202,6 +204,7 @@ impl Connection {
             return;
         }
         let mut state = self.state_soon();
+        state.users.add_this_thread();
         let mut wake = [const { None }; 2];
         for (side, wake) in sides.iter().zip(&mut wake) {
             state.change_call_limit(*side, &change);

@@ -165,7 +165,7 @@ impl Connection {
             return Err(state.error_for(fault));
         }
         // Later writes wait for an upgrade.
-        if state.send.turn.is_held() || state.upgrading {
+        if state.send.turn.is_held() || state.is_upgrading() {
             return Ok(None);
         }
         let bufs = SendBufs::One(buf);

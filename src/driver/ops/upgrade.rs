@@ -19,7 +19,9 @@ use std::time::Instant;
 use crate::driver::connection::eof::Observer;
 use crate::driver::connection::monitor::IngestResult;
 use crate::driver::connection::transfer::NewOwner;
-use crate::driver::connection::{Connection, ConnectionState, StateGuard, Turn, UpgradeConfig};
+use crate::driver::connection::{
+    Connection, ConnectionState, StateGuard, TlsUse, Turn, UpgradeConfig,
+};
 use crate::driver::event_loop;
 use crate::driver::sys::errno::fault_from_io;
 use crate::driver::sys::io_bufs::SendBufs;
@@ -133,7 +135,7 @@ impl Connection {
         deadline: Option<Instant>,
     ) -> Result<UpgradeClaim<'_>> {
         let mut state = self.check_upgradable(self.state())?;
-        state.upgrading = true;
+        state.tls_use = TlsUse::Upgrading;
         let error = loop {
             if let Some(reason) = state.machine.upgrade_error() {
                 break state.upgrade_error(reason);
@@ -149,13 +151,13 @@ impl Connection {
             }
             state = self.wait_changed(state, left);
         };
-        state.upgrading = false;
+        state.end_upgrade();
         self.notify_waiters(&state);
         Err(error)
     }
 
     fn check_upgradable<'a>(&self, state: StateGuard<'a>) -> Result<StateGuard<'a>> {
-        if state.upgrading && !planted!(UpgradesTwice) {
+        if state.is_upgrading() && !planted!(UpgradesTwice) {
             return Err(invalid_state("cannot upgrade: another thread is upgrading the socket"));
         }
         match state.machine.upgrade_error() {
@@ -245,9 +247,10 @@ impl Connection {
         if let Some(wire) = &taken.wire {
             upgraded.wire.attach(Arc::clone(wire));
         }
-        upgraded.is_tls = true;
+        upgraded.tls_use = TlsUse::FromStart;
         upgraded.info = state.info.clone();
         upgraded.extras = state.extras.inherited();
+        upgraded.users = state.users;
         // The slot passes to the new socket as well.
         let slot = state.slot.take();
         let totals = state.totals();
@@ -293,7 +296,7 @@ impl Drop for UpgradeClaim<'_> {
     fn drop(&mut self) {
         if !sys::is_run_failing() && !self.turn.connection().is_forked() {
             self.turn.lock();
-            self.turn.upgrading = false;
+            self.turn.end_upgrade();
         }
     }
 }

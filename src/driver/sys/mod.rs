@@ -20,6 +20,7 @@ pub(crate) mod socket;
 pub(crate) mod splice;
 pub(crate) mod starvation;
 pub(crate) mod sync;
+pub(crate) mod thread_mark;
 pub(crate) mod unix_domain;
 pub(crate) mod wake;
 pub(crate) mod wire;
