@@ -54,6 +54,7 @@ impl Connection {
             return self.read_empty().map(Some);
         }
         let mut state = self.state();
+        state.users.add_this_thread();
         if state.recv.turn.is_held() {
             // The end and a failure are nothing that a thread could take.
             return match state.machine.read() {
@@ -160,7 +161,8 @@ impl Connection {
         if buf.is_empty() {
             return self.write_empty().map(Some);
         }
-        let state = self.state();
+        let mut state = self.state();
+        state.users.add_this_thread();
         if let Some(fault) = state.machine.write_error() {
             return Err(state.error_for(fault));
         }
