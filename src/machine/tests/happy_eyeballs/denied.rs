@@ -144,6 +144,7 @@ fn denied_addresses_do_not_count_toward_the_bound_of_dialled_ones() {
 }
 
 /// The bound is about two DNS messages, even if a resolver returns more.
+#[cfg_attr(miri, ignore = "it would take more than the ten minutes of a piece")]
 #[test]
 fn a_bounded_number_of_a_million_addresses_is_checked() {
     let answer: Vec<_> = (0..1_000_000_u32)
