@@ -96,7 +96,9 @@ fn denied_addresses_do_not_hide_an_allowed_one_after_them() {
     let denied =
         |count: u32| (0..count).map(|n| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | n), 80)));
     let now = Instant::now();
-    for count in [1, 63, 64, 65, 4096, MAX_CHECKED - 1] {
+    // The large counts take minutes under miri.
+    let counts = [1, 63, 64, 65, 4096, MAX_CHECKED - 1].into_iter();
+    for count in counts.filter(|&count| count < 100 || !cfg!(miri)) {
         let mut config = Config::new(Target::Host);
         config.egress = rules();
         let mut machine = Machine::new(config, now);
