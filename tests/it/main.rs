@@ -18,7 +18,6 @@ mod conformance;
 mod connecting;
 mod connector;
 mod deadlines;
-mod dialogue;
 mod egress;
 mod errors;
 mod guide;
@@ -49,6 +48,8 @@ mod who_ended;
 
 #[cfg(unix)]
 mod descriptor;
+#[cfg(target_os = "linux")]
+mod dialogue;
 #[cfg(target_os = "linux")]
 mod event_loop;
 #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use crate::machine::{
 use crate::proxy::Proxy;
 
 /// The request waits in the send queue until the driver takes it, and an answer may repeat it.
+#[cfg_attr(miri, ignore = "it formats and searches much text")]
 #[test]
 fn debug_shows_nothing_of_a_dialogue_with_a_proxy() {
     let now = Instant::now();
