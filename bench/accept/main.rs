@@ -3,13 +3,19 @@
 //! ```text
 //! cargo bench -p sockeye-bench --bench accept                 all workloads, 9 rounds
 //! cargo bench -p sockeye-bench --bench accept -- 21           another number of rounds
+//! cargo bench -p sockeye-bench --bench accept -- 9 floor      another contender in the place of `sockeye`
 //! ```
+//!
+//! `floor`, for `one-core`, is `std::net` with the system calls that `sockeye` makes, and with its lingering closes and its second thread.
+//! The rest of the difference is `sockeye`'s own code.
 //!
 //! `one-core`: one thread accepts and serves; server and client share one CPU. `64-threads`: 64 threads accept and serve
 //! each, and 16 threads connect. `handshakes`: as `one-core`, over TLS 1.3; the reference is `rustls::StreamOwned`.
 //! The client resets each connection after the server's end, so that no port stays in TIME_WAIT. The servers are
 //! processes of their own, and the workloads alternate between them.
 
+#[cfg(unix)]
+mod floor;
 mod identity;
 mod tls;
 
@@ -30,7 +36,6 @@ const SIZE: usize = 64;
 const TURN: Duration = Duration::from_millis(400);
 /// The number of rounds without an argument.
 const ROUNDS: usize = 9;
-const CONTENDERS: [&str; 2] = ["std", "sockeye"];
 
 #[derive(Clone, Copy)]
 struct Workload {
@@ -78,19 +83,23 @@ fn main() -> Result<(), Box<dyn Error>> {
             let workload = WORKLOADS.iter().find(|workload| workload.name == name);
             serve(&contender, workload.ok_or("there is no such workload")?)
         }
-        Some(rounds) => compare(rounds.parse()?),
-        None => compare(ROUNDS),
+        Some(rounds) => compare(rounds.parse()?, args.next().as_deref().unwrap_or("sockeye")),
+        None => compare(ROUNDS, "sockeye"),
     }
 }
 
-fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
+fn compare(rounds: usize, contender: &str) -> Result<(), Box<dyn Error>> {
     let identity = identity::Identity::make()?;
     let client = identity.client()?;
     for workload in &WORKLOADS {
+        // With many threads, each connection would wake all that poll.
+        if contender == "floor" && (workload.is_tls || workload.server_threads > 1) {
+            continue;
+        }
         if workload.is_pinned {
             pin()?;
         }
-        let servers = CONTENDERS.map(|contender| Server::start(contender, workload, &identity));
+        let servers = ["std", contender].map(|name| Server::start(name, workload, &identity));
         let [std, own] = servers;
         let (std, own) = (std?, own?);
         // Warm up.
@@ -109,7 +118,7 @@ fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
         }
         let (ratios, rates) = (Figures::ratios(&own_rates, &std_rates), Figures::new(std_rates));
         println!(
-            "{}: {:.3} of std ({:.3} to {:.3} in {rounds} rounds), which serves {:.0} a second; aim {}",
+            "{}: {contender} {:.3} of std ({:.3} to {:.3} in {rounds} rounds), which serves {:.0} a second; aim {}",
             workload.name,
             ratios.median(),
             ratios.lowest(),
@@ -173,6 +182,15 @@ fn serve(contender: &str, workload: &Workload) -> Result<(), Box<dyn Error>> {
                         None => echo(&mut stream),
                     };
                 }
+            });
+        }
+        #[cfg(unix)]
+        "floor" => {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            announce(listener.local_addr()?);
+            floor::start_thread();
+            in_threads(workload.server_threads, || {
+                let _ = floor::serve(&listener);
             });
         }
         _ => {
