@@ -53,7 +53,7 @@ impl Default for Users {
     }
 }
 
-#[cfg(all(test, not(sockeye_shuttle)))]
+#[cfg(test)]
 mod tests {
     use std::thread;
 
