@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, recv};
@@ -16,7 +15,7 @@ const LINGERING: usize = 32;
 pub fn start_thread() {
     thread::spawn(|| {
         loop {
-            thread::sleep(Duration::from_secs(100));
+            thread::park();
         }
     });
 }
